@@ -1,0 +1,315 @@
+"""Every joint of the house on one page: who is handed what, and what each may expect of it.
+
+Read from the top: the rights of those who are let in, the way of a message, who lets in, and the store.
+Where a method returns ``Deferred[X]`` it fires in the reactor's thread with an X, or fails with an error
+of :mod:`mfserver.errors`.
+"""
+
+# zope.interface declares methods without self, and nobody calls these bodies.
+# mypy: disable-error-code="empty-body"
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+from mfserver.message import Message
+from mfserver.records import (
+    ApiKey,
+    Change,
+    Channel,
+    ChannelId,
+    Claims,
+    KeyId,
+    Metadata,
+    Page,
+    Query,
+    Thing,
+    ThingId,
+    User,
+    UserId,
+)
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+__all__ = [
+    "IThing",
+    "IUser",
+    "ILiveConnection",
+    "ISubscriber",
+    "IBus",
+    "IPeer",
+    "IAuthenticator",
+    "IChanges",
+    "IUserStore",
+    "IKeyStore",
+    "IThingStore",
+    "IChannelStore",
+    "IConnectionStore",
+    "IStore",
+]
+
+
+# --- those who are let in -------------------------------------------------------------------------------
+
+
+class IThing(Interface):
+    """The avatar of a thing that proved who it is."""
+
+    id: ThingId = Attribute("The thing's id.")
+    channels: AbstractSet[ChannelId] = Attribute(
+        "The channels it is connected to, now. A live view: look into it at every use and keep no copy."
+    )
+
+
+class IUser(Interface):
+    """The avatar of a person, or of a program with the person's API key."""
+
+    id: UserId = Attribute("The user's id.")
+    email: str = Attribute("The user's e-mail address.")
+    by_api_key: bool = Attribute("An API key let it in: it cannot make further keys.")
+
+
+class ILiveConnection(Interface):
+    """The mind of a thing's avatar: a network connection that ends when what let it in ends."""
+
+    def end(reason: str) -> None:
+        """Close at once, telling the peer why in its protocol's way: it is not authorized any more."""
+
+    def channel_lost(channel: ChannelId) -> None:
+        """The thing may not use this channel any more. Its deliveries have fallen silent already."""
+
+
+# --- the way of a message -------------------------------------------------------------------------------
+
+
+class ISubscriber(Interface):
+    """Somebody who listens: an MQTT session, a WebSocket."""
+
+    thing: IThing = Attribute("Whose it is; asked for its channels before every delivery.")
+
+    def deliver(message: Message, qos: int) -> None:
+        """Take a message in.
+
+        It neither blocks nor raises: a subscriber that cannot keep up bounds what waits for it itself.
+
+        :param qos: the lower of what the message was published with and what the subscription grants.
+        """
+
+
+class IBus(Interface):
+    """Takes a message to every server that has subscribers; in one process, to this one."""
+
+    def publish(message: Message) -> "Deferred[None] | None":
+        """Send a message on its way.
+
+        :return: None when everything that the message must survive in has been committed already, else a
+            Deferred that fires then. Acknowledge to the publisher after that, never before.
+        """
+
+
+# --- who lets in ----------------------------------------------------------------------------------------
+
+
+class IPeer(Interface):
+    """The certificate that the other end of a TLS connection proved to hold."""
+
+    leaf: Any = Attribute("The peer certificate, a cryptography.x509.Certificate.")
+    not_valid_after: float = Attribute("When it ends, in seconds since 1970.")
+
+    def common_name() -> str:
+        """The subject's one common name, from the certificate's DER.
+
+        :raises NotAuthorized: it has none, more than one, or one that is no text.
+        """
+
+    def verify(now: float) -> None:
+        """Ask our own records again: validity dates and today's trust roots.
+
+        :param now: seconds since 1970.
+        :raises NotAuthorized: the certificate is not to be trusted any more.
+        """
+
+
+class IAuthenticator(Interface):
+    """The one function that answers for all protocols which thing somebody is."""
+
+    def authenticate(
+        claims: Claims, peer: IPeer | None, connection: ILiveConnection | None
+    ) -> "Deferred[tuple[IThing, Callable[[], None]]]":
+        """Log a thing in.
+
+        :param peer: the client certificate of the connection; None without one, and on plain connections.
+        :param connection: what ends when the thing's right to be here ends; None for a single request.
+        :return: the avatar, and what to call once when the connection or the request is over.
+        :raises Unauthenticated: no key, or one that no thing has.
+        :raises NotAuthorized: the claims contradict each other or the certificate, or one that is needed
+            is missing.
+        :raises SlowDown: too many failures from this address.
+        """
+
+
+class IChanges(Interface):
+    """Hears what happened to the right of things to speak."""
+
+    def changed(change: Change) -> None:
+        """Forget what is remembered of it and end the live connections that it ends.
+
+        Called in the reactor's thread after the commit and before the answer.
+        """
+
+
+# --- the store ------------------------------------------------------------------------------------------
+#
+# Every write fires after its commit. An owner sees only what is theirs: the rest is NotFound.
+
+
+class IUserStore(Interface):
+    """People."""
+
+    def add(user: User) -> "Deferred[None]":
+        """Keep a new user. :raises Conflict: the e-mail address is taken (compared without case)."""
+
+    def by_id(user: UserId) -> "Deferred[User | None]":
+        """The user with this id."""
+
+    def by_email(email: str) -> "Deferred[User | None]":
+        """The user with this e-mail address, compared without case."""
+
+    def set_metadata(user: UserId, metadata: Metadata | None) -> "Deferred[None]":
+        """Replace the metadata. :raises NotFound: no such user."""
+
+    def set_password(user: UserId, password_hash: str, generation: int) -> "Deferred[None]":
+        """Replace the password's hash, if the user's generation is still this one, and raise that by one.
+
+        :raises NotFound: no such user.
+        :raises Conflict: it was changed by somebody else meanwhile.
+        """
+
+
+class IKeyStore(Interface):
+    """The API keys of people."""
+
+    def add(key: ApiKey) -> "Deferred[None]":
+        """Keep a new API key. :raises NotFound: no such owner."""
+
+    def get(owner: UserId, key: KeyId) -> "Deferred[ApiKey]":
+        """One API key. :raises NotFound: none of this owner's."""
+
+    def remove(owner: UserId, key: KeyId) -> "Deferred[None]":
+        """Revoke an API key; it may be absent."""
+
+
+class IThingStore(Interface):
+    """Things and their keys.
+
+    A key is unique over all owners, never a thing's id, and never freed for another owner: one that was
+    changed, or whose thing was deleted, stays taken for everybody but its owner.
+    """
+
+    def add(things: Sequence[Thing]) -> "Deferred[None]":
+        """Keep new things, all or none. :raises Conflict: a key is taken, or stands twice among them."""
+
+    def get(owner: UserId, thing: ThingId) -> "Deferred[Thing]":
+        """One thing. :raises NotFound: none of this owner's."""
+
+    def by_key(key: str) -> "Deferred[Thing | None]":
+        """The thing whose key this is: looked up by its HMAC, then compared in full, in constant time."""
+
+    def page(owner: UserId, query: Query) -> "Deferred[Page[Thing]]":
+        """A page of the owner's things."""
+
+    def update(
+        owner: UserId, thing: ThingId, name: str | None, metadata: Metadata | None
+    ) -> "Deferred[None]":
+        """Replace name and metadata. :raises NotFound: none of this owner's."""
+
+    def set_key(owner: UserId, thing: ThingId, key: str) -> "Deferred[None]":
+        """Change the key.
+
+        :raises NotFound: none of this owner's.
+        :raises Conflict: the key is taken.
+        """
+
+    def remove(owner: UserId, thing: ThingId) -> "Deferred[bool]":
+        """Delete a thing and its connections. :return: whether there was one of this owner's."""
+
+
+class IChannelStore(Interface):
+    """Channels."""
+
+    def add(channels: Sequence[Channel]) -> "Deferred[None]":
+        """Keep new channels, all or none."""
+
+    def get(owner: UserId, channel: ChannelId) -> "Deferred[Channel]":
+        """One channel. :raises NotFound: none of this owner's."""
+
+    def page(owner: UserId, query: Query) -> "Deferred[Page[Channel]]":
+        """A page of the owner's channels."""
+
+    def update(
+        owner: UserId, channel: ChannelId, name: str | None, metadata: Metadata | None
+    ) -> "Deferred[None]":
+        """Replace name and metadata. :raises NotFound: none of this owner's."""
+
+    def remove(owner: UserId, channel: ChannelId) -> "Deferred[bool]":
+        """Delete a channel and its connections. :return: whether there was one of this owner's."""
+
+
+class IConnectionStore(Interface):
+    """Which thing may use which channel. Both ends have the same owner."""
+
+    def connect(owner: UserId, channels: Sequence[ChannelId], things: Sequence[ThingId]) -> "Deferred[None]":
+        """Connect every pair, all or none.
+
+        :raises NotFound: a channel or a thing is none of this owner's.
+        :raises Conflict: a pair is connected already.
+        """
+
+    def disconnect(
+        owner: UserId, channels: Sequence[ChannelId], things: Sequence[ThingId]
+    ) -> "Deferred[None]":
+        """Disconnect every pair, all or none.
+
+        :raises NotFound: a channel or a thing is none of this owner's, or a pair is not connected.
+        """
+
+    def channels_of(thing: ThingId) -> "Deferred[frozenset[ChannelId]]":
+        """Every channel that this thing is connected to; none for a thing that is not there."""
+
+    def things_on(
+        owner: UserId, channel: ChannelId, query: Query, connected: bool
+    ) -> "Deferred[Page[Thing]]":
+        """The owner's things that are, or are not, connected to a channel.
+
+        :raises NotFound: no such channel.
+        """
+
+    def channels_with(
+        owner: UserId, thing: ThingId, query: Query, connected: bool
+    ) -> "Deferred[Page[Channel]]":
+        """The owner's channels that a thing is, or is not, connected to.
+
+        :raises NotFound: no such thing.
+        """
+
+
+class IStore(Interface):
+    """One database: its repositories, and its beginning and end."""
+
+    users: IUserStore = Attribute("People.")
+    keys: IKeyStore = Attribute("API keys.")
+    things: IThingStore = Attribute("Things.")
+    channels: IChannelStore = Attribute("Channels.")
+    connections: IConnectionStore = Attribute("Who may use what.")
+
+    def open() -> None:
+        """Open the database and migrate it to this version's schema; blocks, before the reactor runs.
+
+        :raises ConfigurationError: it cannot be opened, or belongs to a newer version.
+        """
+
+    def close() -> "Deferred[None]":
+        """Commit what waits, then close. Writes asked for later fail with Overloaded."""

@@ -1,0 +1,77 @@
+"""A message on its way from one publisher to everybody who listens on its channel."""
+
+from typing import Final
+
+__all__ = ["Message", "HTTP", "WS", "MQTT", "COAP"]
+
+HTTP: Final = "http"
+WS: Final = "ws"
+MQTT: Final = "mqtt"
+COAP: Final = "coap"
+
+
+class Message:
+    """One published message. Treat it as read-only: every subscriber is handed the same object.
+
+    A plain class with slots, because it is made once for every PUBLISH.
+
+    :ivar channel: the channel's id.
+    :ivar levels: the exact topic levels after ``messages``, as MQTT clients see them.
+    :ivar subtopic: the same in normal form: levels separated by ``.``, empty ones dropped; ``""`` for none.
+    :ivar publisher: the id of the thing that published it.
+    :ivar protocol: :data:`HTTP`, :data:`WS`, :data:`MQTT` or :data:`COAP`: how it came.
+    :ivar payload: any bytes.
+    :ivar content_type: a media type, or ``""`` when the publisher named none.
+    :ivar created: when it came, in nanoseconds since 1970 (UTC).
+    :ivar qos: MQTT's quality of service that it was published with; 1 where the protocol has none.
+    :ivar retain: MQTT's RETAIN flag.
+    :ivar properties: the MQTT 5 properties that travel with a PUBLISH, by identifier; None when it has none.
+    :ivar encoded: what adapters keep here so that a packet for a thousand subscribers is encoded once.
+    """
+
+    __slots__ = (
+        "channel",
+        "content_type",
+        "created",
+        "encoded",
+        "levels",
+        "payload",
+        "properties",
+        "protocol",
+        "publisher",
+        "qos",
+        "retain",
+        "subtopic",
+    )
+
+    def __init__(
+        self,
+        channel: str,
+        levels: tuple[str, ...],
+        subtopic: str,
+        publisher: str,
+        protocol: str,
+        payload: bytes,
+        content_type: str,
+        created: int,
+        qos: int = 1,
+        retain: bool = False,
+        properties: dict[int, object] | None = None,
+    ) -> None:
+        self.channel = channel
+        self.levels = levels
+        self.subtopic = subtopic
+        self.publisher = publisher
+        self.protocol = protocol
+        self.payload = payload
+        self.content_type = content_type
+        self.created = created
+        self.qos = qos
+        self.retain = retain
+        self.properties = properties
+        self.encoded: dict[int, object] = {}
+
+    @property
+    def topic(self) -> str:
+        """The topic name as MQTT clients receive it, without a leading ``/``."""
+        return "/".join(("channels", self.channel, "messages", *self.levels))
