@@ -42,6 +42,10 @@ __all__ = [
     "IBus",
     "IPeer",
     "IAuthenticator",
+    "IUserAuthenticator",
+    "IPasswords",
+    "ITokens",
+    "IAttempts",
     "IChanges",
     "IUserStore",
     "IKeyStore",
@@ -149,6 +153,58 @@ class IAuthenticator(Interface):
             is missing.
         :raises SlowDown: too many failures from this address.
         """
+
+
+class IUserAuthenticator(Interface):
+    """Which person a token stands for."""
+
+    def authenticate(token: str) -> "Deferred[IUser]":
+        """Find the owner of a login token or of an API key's value.
+
+        :raises Unauthenticated: it is no token of ours, or expired, revoked, or ended by a new password.
+        """
+
+
+class IPasswords(Interface):
+    """Hashes of passwords, made off the reactor's thread in a bounded pool."""
+
+    def hash(password: str) -> "Deferred[str]":
+        """The encoded hash to keep. :raises Overloaded: too many wait already."""
+
+    def verify(password: str, password_hash: str | None) -> "Deferred[bool]":
+        """Whether the password is the one. Without a hash it costs as much and is False.
+
+        :raises Overloaded: too many wait already.
+        """
+
+
+class ITokens(Interface):
+    """Signs the tokens of people."""
+
+    def login(user: User) -> str:
+        """A login token: a JWT of ten hours, which the next change of the password ends."""
+
+    def api_key(key: ApiKey) -> str:
+        """The value of an API key, valid until it expires or is revoked."""
+
+
+class IAttempts(Interface):
+    """Slows down who keeps failing; nobody is ever locked out.
+
+    A subject is whatever failures are counted by: ``address 192.0.2.1``, ``account a@example.org``.
+    """
+
+    def admit(*subjects: str) -> "Deferred[None]":
+        """Fire as soon as the failures of these subjects allow the next attempt; at once without any.
+
+        :raises SlowDown: too many attempts of one of them wait already.
+        """
+
+    def failed(*subjects: str) -> None:
+        """Count a failed attempt of each."""
+
+    def succeeded(*subjects: str) -> None:
+        """Forget the failures of each."""
 
 
 class IChanges(Interface):

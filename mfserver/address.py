@@ -1,0 +1,22 @@
+"""IP addresses as the limits see them: one name for one neighbour."""
+
+from ipaddress import IPv6Address, ip_address
+
+__all__ = ["network"]
+
+
+def network(host: str) -> str:
+    """What counts as one peer: an IPv4 address, or the /64 that an IPv6 host can choose addresses from.
+
+    An IPv4 address mapped into IPv6, as dual-stack sockets give it, is the IPv4 address. Text that is no IP
+    address (a UNIX socket has none) is returned as it is.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
