@@ -1,0 +1,1 @@
+"""The store, and a twin of it in memory that passes the same contract."""
