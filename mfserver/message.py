@@ -1,6 +1,6 @@
 """A message on its way from one publisher to everybody who listens on its channel."""
 
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["Message", "HTTP", "WS", "MQTT", "COAP"]
 
@@ -26,6 +26,7 @@ class Message:
     :ivar qos: MQTT's quality of service that it was published with; 1 where the protocol has none.
     :ivar retain: MQTT's RETAIN flag.
     :ivar properties: the MQTT 5 properties that travel with a PUBLISH, by identifier; None when it has none.
+    :ivar origin: the subscriber that published it, for MQTT 5's No Local; None where there is none.
     :ivar encoded: what adapters keep here so that a packet for a thousand subscribers is encoded once.
     """
 
@@ -35,6 +36,7 @@ class Message:
         "created",
         "encoded",
         "levels",
+        "origin",
         "payload",
         "properties",
         "protocol",
@@ -57,6 +59,7 @@ class Message:
         qos: int = 1,
         retain: bool = False,
         properties: dict[int, object] | None = None,
+        origin: Any = None,
     ) -> None:
         self.channel = channel
         self.levels = levels
@@ -69,6 +72,7 @@ class Message:
         self.qos = qos
         self.retain = retain
         self.properties = properties
+        self.origin = origin
         self.encoded: dict[int, object] = {}
 
     @property

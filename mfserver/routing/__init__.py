@@ -1,0 +1,1 @@
+"""The way of a message from its publisher to everybody who listens."""
