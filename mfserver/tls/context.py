@@ -1,0 +1,359 @@
+"""The one server context that all TLS listeners share, and its replacement while they run.
+
+pyOpenSSL forbids changing a context after its first connection, so a reload builds a new one and swaps it.
+Live connections keep the old one; a new context resumes no session of an old one.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from os import stat
+from time import time
+from typing import Final, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL, crypto
+from twisted.logger import Logger
+
+from mfserver.errors import ConfigurationError, NotAuthorized
+
+__all__ = ["ServerContext", "ServerConnection", "verify_dates"]
+
+_Key: TypeAlias = (
+    rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+)
+
+_MINIMUM: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+#: Of TLS 1.2, in the order we prefer: forward secrecy and authenticated encryption only (RFC 9325, 4.2).
+_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
+#: Certificates between a thing's and a trust root.
+_MAX_INTERMEDIATES: Final = 4
+#: A session that was made in here is resumed nowhere else (SSL_CTX_set_session_id_context(3)).
+_SESSION_ID_CONTEXT: Final = b"mfserver"
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
+# What cryptography may raise for a certificate that OpenSSL has read: not all of it is a ValueError.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+class ServerConnection(SSL.Connection):
+    """A TLS connection in memory, that knows what its listener speaks.
+
+    :ivar protocols: ALPN names, the preferred one first.
+    :ivar generation: that of the context it was made with.
+    """
+
+    protocols: tuple[bytes, ...] = ()
+    generation: int = 0
+
+
+class ServerContext:
+    """The TLS of all listeners: a certificate, its key, and whose clients to trust.
+
+    :ivar context: the current context. Make connections with :meth:`connection`, never change it.
+    :ivar generation: grows by one with each new context; 0 before :meth:`load`.
+    :ivar on_swap: called after each reload that gave a new context.
+    :ivar handshakes_failed: connections that ended before there was a protocol for them.
+    :ivar peers_refused: those among them whose certificate our own records refused after the handshake.
+    """
+
+    _log = Logger()
+
+    context: SSL.Context
+
+    def __init__(
+        self,
+        certificate: str,
+        key: str,
+        ca: str,
+        *,
+        request_client_certificates: bool,
+        minimum: str = "1.2",
+        now: Callable[[], float] = time,
+    ) -> None:
+        """Name the files, all in PEM; none is opened before :meth:`load`.
+
+        :param certificate: the server's certificate, then those that lead to its root, if any.
+        :param ca: the trust roots of client certificates; not looked at unless those are requested.
+        :param request_client_certificates: a client may do without one, but one that does not verify ends
+            the handshake. Otherwise none is asked for.
+        :param minimum: the lowest version of TLS, ``"1.2"`` or ``"1.3"``.
+        :param now: the time in seconds since 1970.
+        """
+        if minimum not in _MINIMUM:
+            raise ConfigurationError(f"TLS {minimum} is neither 1.2 nor 1.3", "--tls-min")
+        self.request_client_certificates = request_client_certificates
+        self.generation = 0
+        self.on_swap: list[Callable[[], None]] = []
+        self.handshakes_failed = 0
+        self.peers_refused = 0
+        self._certificate = certificate
+        self._key = key
+        self._ca = ca
+        self._minimum = _MINIMUM[minimum]
+        self._now = now
+        self._roots: list[x509.Certificate] = []
+        self._stamps: list[tuple[int, int, int] | None] = []
+
+    def load(self) -> None:
+        """Read the files and build the first context.
+
+        :raises ConfigurationError: a file is missing, unreadable or not what it should be, the key is not
+            the certificate's, or a trust root is no authority.
+        """
+        # Before reading: a change during it is seen as one after it.
+        self._stamps = self._stamp()
+        chain = self._read_certificates(self._certificate, "--cert")
+        key = self._read_key()
+        if _spki(key.public_key()) != _spki(chain[0].public_key()):
+            raise ConfigurationError(f"{self._key} is not the key of {self._certificate}", "--key")
+        roots = self._read_roots() if self.request_client_certificates else []
+        try:
+            context = self._build(chain, key, roots)
+        except SSL.Error as error:  # a key too short, a signature too weak
+            raise ConfigurationError(
+                f"OpenSSL refuses {self._certificate}: {_reason(error)}", "--cert"
+            ) from error
+        self._warn_of_dates(chain[0])
+        self.context = context
+        self._roots = roots
+        self.generation += 1
+
+    def reload(self) -> bool:
+        """Read the files again and swap in a new context, or keep the old one and log why. Never raises.
+
+        :return: whether there is a new context.
+        """
+        try:
+            self.load()
+        except ConfigurationError as error:
+            self._log.warn("TLS stays as it was: {reason}", reason=str(error))
+            return False
+        self._log.info("TLS has a new context from {certificate}", certificate=self._certificate)
+        for swapped in self.on_swap:
+            try:
+                swapped()
+            except Exception:
+                self._log.failure("could not tell of the new TLS context")
+        return True
+
+    def changed(self) -> bool:
+        """Whether a file is another one than when they were last read or tried."""
+        return self._stamp() != self._stamps
+
+    def connection(self, protocols: tuple[bytes, ...]) -> ServerConnection:
+        """A server's end of a connection in memory.
+
+        :param protocols: the ALPN names that its listener speaks. A client that offers none of them goes
+            on without ALPN: refusing (RFC 7301, 3.2) would shut out the odd lists of old clients, and
+            nothing here is decided by ALPN.
+        """
+        connection = ServerConnection(self.context, None)
+        connection.protocols = protocols
+        connection.generation = self.generation
+        connection.set_accept_state()
+        return connection
+
+    def verify(self, leaf: x509.Certificate, chain: Sequence[x509.Certificate], now: float) -> None:
+        """Decide from our own records whether to trust a client certificate, as a handshake would.
+
+        :param chain: certificates that came with it, in any order.
+        :param now: seconds since 1970.
+        :raises NotAuthorized: it is not to be trusted, or cannot be read.
+        """
+        try:
+            verify_dates(leaf, now)
+            _verify_usage(leaf)
+            if not self._is_issued_by_root(leaf, now):
+                self._verify_chain(leaf, chain, now)
+        except _UNREADABLE as error:
+            raise NotAuthorized("the client certificate cannot be read") from error
+
+    def _is_issued_by_root(self, leaf: x509.Certificate, now: float) -> bool:
+        for root in self._roots:
+            try:
+                leaf.verify_directly_issued_by(root)
+                verify_dates(root, now)
+            except (InvalidSignature, NotAuthorized, *_UNREADABLE):
+                continue
+            return True
+        return False
+
+    def _verify_chain(self, leaf: x509.Certificate, chain: Sequence[x509.Certificate], now: float) -> None:
+        if not self._roots or not chain:
+            raise NotAuthorized("the client certificate is not issued by a trust root")
+        store = crypto.X509Store()
+        for root in self._roots:
+            store.add_cert(crypto.X509.from_cryptography(root))
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+        store.set_time(datetime.fromtimestamp(now, UTC))
+        untrusted = [crypto.X509.from_cryptography(certificate) for certificate in chain]
+        try:
+            crypto.X509StoreContext(
+                store, crypto.X509.from_cryptography(leaf), untrusted
+            ).verify_certificate()
+        except (crypto.X509StoreContextError, crypto.Error) as error:
+            raise NotAuthorized("the client certificate does not lead to a trust root") from error
+
+    def _build(self, chain: list[x509.Certificate], key: _Key, roots: list[x509.Certificate]) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(self._minimum)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.set_cipher_list(_CIPHERS)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        # Sessions live in tickets that the clients keep: many clients fill no cache of ours.
+        context.set_session_id(_SESSION_ID_CONTEXT)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.use_certificate(chain[0])
+        for certificate in chain[1:]:
+            context.add_extra_chain_cert(certificate)
+        context.use_privatekey(key)
+        context.check_privatekey()
+        context.set_alpn_select_callback(_select_protocol)
+        if self.request_client_certificates:
+            store = context.get_cert_store()
+            assert store is not None
+            for root in roots:
+                store.add_cert(crypto.X509.from_cryptography(root))
+                context.add_client_ca(root)
+            # A root may itself be issued by an authority that is not trusted here.
+            store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+            context.set_verify_depth(_MAX_INTERMEDIATES)
+            context.set_verify(SSL.VERIFY_PEER)
+        else:
+            context.set_verify(SSL.VERIFY_NONE)
+        return context
+
+    def _read_roots(self) -> list[x509.Certificate]:
+        roots = self._read_certificates(self._ca, "--ca")
+        for root in roots:
+            if not _is_authority(root):
+                raise ConfigurationError(
+                    f"{self._ca} holds a certificate that is no certificate authority", "--ca"
+                )
+        return roots
+
+    def _read_certificates(self, path: str, option: str) -> list[x509.Certificate]:
+        data = _read(path, option)
+        try:
+            certificates = x509.load_pem_x509_certificates(data)
+            for certificate in certificates:
+                certificate.public_key()
+                certificate.extensions  # noqa: B018 - what cannot be parsed is found here
+        except _UNREADABLE as error:
+            raise ConfigurationError(f"{path} holds no certificate in PEM", option) from error
+        if len(certificates) != len(_CERTIFICATE.findall(data)):  # the parser skips what is cut off
+            raise ConfigurationError(f"{path} holds half a certificate", option)
+        return certificates
+
+    def _read_key(self) -> _Key:
+        data = _read(self._key, "--key")
+        try:
+            key = load_pem_private_key(data, password=None)
+        except TypeError as error:
+            raise ConfigurationError(f"{self._key} is encrypted: take its passphrase off", "--key") from error
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise ConfigurationError(f"{self._key} holds no private key in PEM", "--key") from error
+        if not isinstance(key, _Key):
+            raise ConfigurationError(f"{self._key} is no key that TLS can sign with", "--key")
+        return key
+
+    def _warn_of_dates(self, leaf: x509.Certificate) -> None:
+        try:
+            verify_dates(leaf, self._now())
+        except NotAuthorized:
+            self._log.warn(
+                "{path} is valid from {begin} to {end}: clients will refuse it",
+                path=self._certificate,
+                begin=leaf.not_valid_before_utc,
+                end=leaf.not_valid_after_utc,
+            )
+
+    def _stamp(self) -> list[tuple[int, int, int] | None]:
+        paths = [self._certificate, self._key]
+        if self.request_client_certificates:
+            paths.append(self._ca)
+        return [_stamp(path) for path in paths]
+
+
+def verify_dates(certificate: x509.Certificate, now: float) -> None:
+    """Look at the validity dates alone.
+
+    :param now: seconds since 1970.
+    :raises NotAuthorized: it is too early or too late.
+    """
+    if now < certificate.not_valid_before_utc.timestamp():
+        raise NotAuthorized("the certificate is not valid yet")
+    if now > certificate.not_valid_after_utc.timestamp():
+        raise NotAuthorized("the certificate has expired")
+
+
+def _verify_usage(leaf: x509.Certificate) -> None:
+    """What OpenSSL asks of a TLS client: usages that are present must say so (RFC 5280, 4.2.1.12)."""
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
+        raise NotAuthorized("the certificate is not for clients")
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    extensions = certificate.extensions
+    try:
+        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return False
+    except x509.ExtensionNotFound:
+        return False
+    try:
+        return extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound:
+        return True
+
+
+def _select_protocol(
+    connection: SSL.Connection, offered: list[bytes]
+) -> "bytes | SSL._NoOverlappingProtocols":
+    """Our first protocol that the client offers (RFC 7301, 3.2), or going on without."""
+    if isinstance(connection, ServerConnection):
+        for protocol in connection.protocols:
+            if protocol in offered:
+                return protocol
+    return SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def _read(path: str, option: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", option) from error
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _spki(key: object) -> bytes:
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return encoded
+
+
+def _reason(error: SSL.Error) -> str:
+    """OpenSSL's own words for what went wrong last."""
+    errors = error.args[0] if error.args else None
+    return str(errors[-1][2]) if isinstance(errors, list) and errors else "no reason given"

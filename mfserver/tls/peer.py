@@ -1,0 +1,101 @@
+"""Who is at the other end of a TLS connection, as its certificate says."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from twisted.internet.interfaces import ISSLTransport
+from zope.interface import Attribute, Interface, implementer
+
+from mfserver.errors import NotAuthorized
+from mfserver.interfaces import IPeer
+from mfserver.tls.context import ServerContext, verify_dates
+
+__all__ = ["Peer", "IPeerTransport", "peer_of", "is_tls"]
+
+#: Characters of a common name (RFC 5280, ub-common-name).
+MAX_COMMON_NAME: Final = 64
+# Protocols that are each other's transports: TLS, HTTP, WebSocket, MQTT and what may stand between.
+_MAX_LAYERS: Final = 8
+
+
+class IPeerTransport(Interface):
+    """A TLS transport that a listener of ours made."""
+
+    peer: "Peer | None" = Attribute("Whose certificate was shown; None if none was.")
+
+
+@implementer(IPeer)
+class Peer:
+    """A client certificate whose key the other end proved to hold.
+
+    :ivar tls_version: ``"TLSv1.2"`` or ``"TLSv1.3"``. Under 1.2 the certificate crossed the network in clear.
+    """
+
+    def __init__(
+        self,
+        leaf: x509.Certificate,
+        chain: Sequence[x509.Certificate],
+        tls_version: str,
+        context: ServerContext,
+        generation: int,
+    ) -> None:
+        """
+        :param chain: what came with the leaf; empty on a resumed session.
+        :param context: whose trust roots count, today's.
+        :param generation: that of the context whose handshake verified the chain.
+        :raises ValueError: the leaf has dates that cannot be read.
+        """
+        self.leaf = leaf
+        self.not_valid_after = leaf.not_valid_after_utc.timestamp()
+        self.tls_version = tls_version
+        self._chain = tuple(chain)
+        self._context = context
+        self._verified = generation
+
+    def common_name(self) -> str:
+        # cryptography parses the subject only now, and what it raises for a broken one varies.
+        try:
+            names = self.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        except Exception as error:
+            raise NotAuthorized("the certificate's subject cannot be read") from error
+        if len(names) != 1:
+            raise NotAuthorized("the certificate must have exactly one common name")
+        name: object = names[0].value
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_COMMON_NAME or not name.isprintable():
+            raise NotAuthorized("the certificate's common name is no text of 1 to 64 characters")
+        return name
+
+    def verify(self, now: float) -> None:
+        # OpenSSL looks at no dates when it resumes a session. The chain it did verify, now or when the
+        # session began, in a context that resumes no session of another: again only after a reload.
+        verify_dates(self.leaf, now)
+        generation = self._context.generation
+        if self._verified != generation:
+            self._context.verify(self.leaf, self._chain, now)
+            self._verified = generation
+
+
+def peer_of(transport: object) -> Peer | None:
+    """The certificate shown on the connection under this transport, or protocol that acts as one.
+
+    :return: None on plain TCP, when no certificate was shown, and for what is no transport of ours.
+    """
+    for layer in _layers(transport):
+        if IPeerTransport.providedBy(layer):
+            return layer.peer
+    return None
+
+
+def is_tls(transport: object) -> bool:
+    """Whether the connection under this transport, or protocol that acts as one, is encrypted."""
+    return any(ISSLTransport.providedBy(layer) for layer in _layers(transport))
+
+
+def _layers(transport: object) -> list[object]:
+    layers: list[object] = []
+    while transport is not None and len(layers) < _MAX_LAYERS:
+        layers.append(transport)
+        transport = getattr(transport, "transport", None)
+    return layers
