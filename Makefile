@@ -1,0 +1,71 @@
+# Every target makes what it needs first: a virtual environment in .venv, with mfserver installed in it.
+#
+#   make run  [ARGS="--auth=x509"]     start the server in the foreground; Ctrl-C ends it
+#   make test [TESTS=tests.mqtt]       run the tests
+#   make check                         all that has to pass before a change lands
+#   make venv                          only the virtual environment
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+TESTS  ?= tests
+JOBS   ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+.PHONY: run test check lint types coverage venv interop clean
+
+run: $(VENV)/.installed
+	@exec $(BIN)/twistd --nodaemon --pidfile= mainflux $(ARGS)
+
+test: $(VENV)/.tested
+	@$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS)
+
+check: lint types test
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+# Branch coverage of every room, with the bounds that the project keeps.
+coverage: $(VENV)/.dev
+	@$(BIN)/coverage erase
+	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m twisted.trial \
+	    --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/python tests/coverage_bounds.py
+
+# Node's ws and mqtt, which some of tests/interop drive; they are skipped without.
+interop: tests/interop/node_modules/.package-lock.json
+
+tests/interop/node_modules/.package-lock.json: tests/interop/package.json tests/interop/package-lock.json
+	@cd tests/interop && npm ci --silent --no-audit --no-fund
+
+venv: $(VENV)/.installed
+
+$(BIN)/python:
+	@echo "making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "installing mfserver and the libraries it stands on (once)"
+	@$(PIP) install --editable .
+	@$(BIN)/twistd --help > /dev/null
+	@touch $@
+
+$(VENV)/.tested: setup.cfg $(VENV)/.installed
+	@echo "installing what the tests need (once)"
+	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: setup.cfg $(VENV)/.tested
+	@echo "installing the checkers (once)"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
+
+clean:
+	@rm -rf $(VENV) _trial_temp* .coverage* .mypy_cache .ruff_cache build dist *.egg-info

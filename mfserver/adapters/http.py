@@ -1,0 +1,89 @@
+"""HTTP publish: one POST, one message."""
+
+from collections.abc import Callable
+
+from twisted.web.http import Request
+
+from mfserver import message
+from mfserver.adapters.claims import request_claims, single_header
+from mfserver.errors import NotAuthorized, TooLarge
+from mfserver.interfaces import IAuthenticator
+from mfserver.message import Message
+from mfserver.route import Route
+from mfserver.routing.router import Router
+from mfserver.tls.peer import peer_of
+from mfserver.topic import parse_path
+
+__all__ = ["HTTPAdapter"]
+
+
+class HTTPAdapter:
+    """Publishes what is POSTed.
+
+    :param max_message: bytes of one payload.
+    :param now: the wall clock, in nanoseconds since 1970.
+    """
+
+    def __init__(
+        self, authenticator: IAuthenticator, router: Router, *, max_message: int, now: Callable[[], int]
+    ) -> None:
+        self._authenticator = authenticator
+        self._router = router
+        self._max_message = max_message
+        self._now = now
+
+    def routes(self) -> list[Route]:
+        """The paths of Mainflux behind its proxy, and those of its bare service."""
+        return [
+            Route(
+                method="POST",
+                path=f"{prefix}/channels/{{channel}}/messages/{{subtopic*}}",
+                serve=self.publish,
+                summary="Publish a message on a channel",
+                success=202,
+                errors=(400, 401, 403, 413),
+                access="thing",
+                any_body=True,
+            )
+            for prefix in ("/http", "")
+        ]
+
+    async def publish(self, request: Request, parameters: dict[str, str]) -> None:
+        """Answer 202 after everything that the message must survive in has been committed.
+
+        :raises MFServerError: any; the site answers with its status.
+        """
+        topic = parse_path(parameters["channel"], parameters["subtopic"])
+        claims = request_claims(request)
+        content_type = single_header(request, "content-type") or topic.content_type
+        payload = self._payload(request)
+        thing, logout = await self._authenticator.authenticate(
+            claims, peer_of(request.channel.transport), None
+        )
+        try:
+            if topic.channel not in thing.channels:
+                raise NotAuthorized("the thing is not connected to this channel")
+            published = self._router.publish(
+                Message(
+                    topic.channel,
+                    topic.levels,
+                    topic.subtopic,
+                    thing.id,
+                    message.HTTP,
+                    payload,
+                    content_type,
+                    self._now(),
+                )
+            )
+            if published is not None:
+                await published
+        finally:
+            logout()
+        request.setResponseCode(202)
+        request.setHeader(b"content-length", b"0")
+
+    def _payload(self, request: Request) -> bytes:
+        payload: bytes = request.content.read(self._max_message + 1)
+        if len(payload) > self._max_message:
+            raise TooLarge(f"a message has at most {self._max_message} bytes", self._max_message)
+        return payload

@@ -1,0 +1,395 @@
+"""MQTT: carries one network connection's bytes to the sans-I/O core, and walks the events it gives back."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mfserver.adapters.mqtt_messages import encoded_publish, incoming_message
+from mfserver.adapters.turn import Turn
+from mfserver.address import network
+from mfserver.errors import Invalid, MFServerError, NotAuthorized, Overloaded, SlowDown, Unauthenticated
+from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, ISubscriber, IThing
+from mfserver.message import Message
+from mfserver.mqtt import constants as mqtt
+from mfserver.mqtt.connection import Connection, Limits
+from mfserver.mqtt.events import (
+    ConnectionFailed,
+    ConnectReceived,
+    DisconnectReceived,
+    PublishAcknowledged,
+    PublishReceived,
+    SubscribeReceived,
+    UnsubscribeReceived,
+)
+from mfserver.records import ChannelId, Claims
+from mfserver.routing.router import Router
+from mfserver.routing.sessions import Sessions
+from mfserver.routing.tree import Options
+from mfserver.tls.peer import peer_of
+from mfserver.topic import parse, parse_filter
+
+__all__ = ["MQTTAdapter", "MQTTProtocol"]
+
+# What each error is in MQTT 5.0 (2.4); the core turns it into the return codes of 3.1 and 3.1.1.
+_REASON_CODES: Final[dict[type[MFServerError], int]] = {
+    Unauthenticated: mqtt.BAD_USER_NAME_OR_PASSWORD,
+    NotAuthorized: mqtt.NOT_AUTHORIZED,
+    SlowDown: mqtt.CONNECTION_RATE_EXCEEDED,
+    Overloaded: mqtt.QUOTA_EXCEEDED,
+    Invalid: mqtt.TOPIC_NAME_INVALID,
+}
+
+
+class MQTTAdapter:
+    """Everything that the server's MQTT connections share.
+
+    :param limits: the core's bounds.
+    :param clock: an ``IReactorTime``: deadlines, and the turn that writes wait for.
+    :param now: the wall clock, in nanoseconds since 1970.
+    :ivar dropped: messages that connections which are over were too slow for.
+    """
+
+    def __init__(
+        self,
+        authenticator: IAuthenticator,
+        router: Router,
+        sessions: Sessions,
+        *,
+        limits: Limits,
+        turn: Turn,
+        clock: Any,
+        now: Callable[[], int],
+    ) -> None:
+        self.authenticator = authenticator
+        self.router = router
+        self.sessions = sessions
+        self.limits = limits
+        self.turn = turn
+        self.clock = clock
+        self.now = now
+        self.dropped = 0
+        self.connections: set[MQTTProtocol] = set()
+
+    def factory(self) -> ServerFactory:
+        """What builds a protocol for each accepted connection."""
+        return _Factory(self)
+
+    def going_away(self) -> None:
+        """Tell every client that the server ends: DISCONNECT 0x8B in MQTT 5.0, closed in all."""
+        for connection in list(self.connections):
+            connection.close(mqtt.SERVER_SHUTTING_DOWN, "the server is shutting down")
+
+
+class _Factory(ServerFactory):
+    noisy = False
+
+    def __init__(self, adapter: MQTTAdapter) -> None:
+        self._adapter = adapter
+
+    def buildProtocol(self, addr: Any) -> "MQTTProtocol":
+        return MQTTProtocol(self._adapter)
+
+    def logPrefix(self) -> str:
+        return "mqtt"
+
+
+@implementer(ILiveConnection, ISubscriber, IPushProducer)
+class MQTTProtocol(Protocol):
+    """One client's network connection.
+
+    :param peer: the client certificate, where the transport below is not the one that carries TLS.
+    :ivar thing: who it is, from its accepted CONNECT on.
+    """
+
+    _log = Logger()
+
+    thing: IThing
+
+    def __init__(self, adapter: MQTTAdapter, peer: IPeer | None = None) -> None:
+        self._adapter = adapter
+        self._peer = peer
+        self._logout: Callable[[], None] | None = None
+        self._deadline: IDelayedCall | None = None
+        self._over = False
+        self._handle: dict[type, Callable[[Any], None]] = {
+            ConnectReceived: self._connect_received,
+            PublishReceived: self._publish_received,
+            SubscribeReceived: self._subscribe_received,
+            UnsubscribeReceived: self._unsubscribe_received,
+            PublishAcknowledged: self._nothing_to_do,
+            DisconnectReceived: self._nothing_to_do,
+            ConnectionFailed: self._connection_failed,
+        }
+
+    # --- Twisted's events ---
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self._connection = Connection(self._adapter.limits, self._adapter.clock.seconds())
+        if self._peer is None:
+            self._peer = peer_of(self.transport)
+        self._adapter.connections.add(self)
+        self._address = network(getattr(self.transport.getPeer(), "host", ""))
+        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self._watch_deadline()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._walk(self._connection.receive_data(data, self._adapter.clock.seconds()))
+        self.flush()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        adapter = self._adapter
+        adapter.connections.discard(self)
+        adapter.dropped += self._connection.dropped
+        self._connection.receive_eof()
+        if self._logout is None:
+            return
+        adapter.router.forget(self)
+        adapter.sessions.end(self.thing.id, self._connection.client_id, self)
+        self._publish_will()
+        logout, self._logout = self._logout, None
+        logout()
+
+    def flush(self) -> None:
+        """Write what the core has collected, and close after it where the core is done."""
+        if self._over:
+            return
+        assert self.transport is not None
+        data = self._connection.data_to_send()
+        if data:
+            self.transport.write(data)
+        if self._connection.closed:
+            self._over = True
+            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+            self.transport.loseConnection()
+
+    # --- IPushProducer: the transport tells whether the client reads ---
+
+    def pauseProducing(self) -> None:
+        self._connection.pause()
+
+    def resumeProducing(self) -> None:
+        self._connection.resume()
+        self._adapter.turn.add(self)
+
+    def stopProducing(self) -> None:
+        pass
+
+    # --- ISubscriber and ILiveConnection ---
+
+    def deliver(self, message: Message, qos: int) -> None:
+        connection = self._connection
+        if not connection.closed:
+            connection.send_publish(encoded_publish(message, connection.version, qos))
+            self._adapter.turn.add(self)
+
+    def end(self, reason: str) -> None:
+        self.close(mqtt.NOT_AUTHORIZED, reason)
+
+    def channel_lost(self, channel: ChannelId) -> None:
+        """Nothing to close: the channel is one of many, and its subscriptions are silent already."""
+
+    def taken_over(self) -> None:
+        """A newer connection of the same client took the session."""
+        self.close(mqtt.SESSION_TAKEN_OVER, "another connection of this client took over")
+
+    def close(self, reason_code: int, reason: str) -> None:
+        """Say why in MQTT 5.0's DISCONNECT, or in a CONNACK before the client was accepted, and close."""
+        if self._over:
+            return
+        if self._connection.is_connecting:
+            self._connection.send_connack(reason_code, reason_string=reason)
+        else:
+            self._connection.disconnect(reason_code, reason)
+        self.flush()
+
+    # --- the core's events ---
+
+    def _walk(self, events: list[Any]) -> None:
+        for event in events:
+            if self._over:
+                return
+            self._handle[type(event)](event)
+
+    def _nothing_to_do(self, event: object) -> None:
+        """The core has done it all."""
+
+    def _connection_failed(self, event: ConnectionFailed) -> None:
+        self._log.debug("{address} broke MQTT: {error}", address=self._address, error=event.error)
+
+    def _connect_received(self, event: ConnectReceived) -> None:
+        """Find out who it is. The core holds what follows the CONNECT until then, and we stop reading."""
+        assert self.transport is not None
+        packet = event.packet
+        password = packet.password
+        claims = Claims(
+            address=self._address,
+            keys=() if password is None else (password.decode("utf-8", "replace"),),
+            thing_id=packet.user_name,
+            needs_key=True,
+            needs_thing_id=True,
+        )
+        self.transport.pauseProducing()  # type: ignore[attr-defined]
+        accepted = self._adapter.authenticator.authenticate(claims, self._peer, self)
+        accepted.addCallback(self._authenticated, event)
+        accepted.addErrback(self._refused)
+        accepted.addErrback(partial(self._log.failure, "an MQTT connection could not be accepted"))
+
+    def _authenticated(self, accepted: tuple[IThing, Callable[[], None]], event: ConnectReceived) -> None:
+        thing, logout = accepted
+        if self._over:
+            logout()
+            return
+        connection, packet = self._connection, event.packet
+        self.thing = thing
+        try:
+            if packet.will is not None and parse(packet.will.topic).channel not in thing.channels:
+                raise NotAuthorized("the thing is not connected to the will's channel")
+        except MFServerError:
+            logout()
+            raise
+        self._logout = logout
+        assigned = None if packet.client_id else f"mf-{uuid4()}"
+        if not packet.clean_start and connection.version < mqtt.VERSION_5:
+            self._log.info(
+                "thing {thing} asked for a session that is kept; it ends with its connection", thing=thing.id
+            )
+        connection.send_connack(assigned_client_id=assigned)
+        self._adapter.sessions.begin(thing.id, connection.client_id, self)
+        self._watch_deadline()  # the keep alive counts from here
+        self._resume_reading()
+
+    def _refused(self, failure: Failure) -> None:
+        if self._over:
+            return
+        failure.trap(Exception)
+        error = failure.value
+        if isinstance(error, MFServerError):
+            code = _REASON_CODES.get(type(error), mqtt.UNSPECIFIED_ERROR)
+            self._connection.send_connack(code, reason_string=str(error))
+            self._log.debug("{address} was refused: {error}", address=self._address, error=error)
+        else:
+            self._log.failure("a CONNECT could not be answered", failure)
+            self._connection.send_connack(mqtt.UNSPECIFIED_ERROR)
+        self.flush()
+
+    def _resume_reading(self) -> None:
+        """Read on, first what came behind the CONNECT."""
+        assert self.transport is not None
+        self._walk(self._connection.receive_data(b"", self._adapter.clock.seconds()))
+        self.flush()
+        if not self._over:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
+
+    def _publish_received(self, event: PublishReceived) -> None:
+        adapter = self._adapter
+        try:
+            topic = parse(event.topic)
+        except Invalid:
+            topic = None
+        if topic is None or topic.channel not in self.thing.channels:
+            self._refuse_publish(event)
+            return
+        published = adapter.router.publish(
+            incoming_message(
+                topic, self.thing.id, event.payload, event.qos, event.properties, adapter.now(), self
+            )
+        )
+        if published is not None:
+            published.addCallbacks(self._published, self._not_kept, callbackArgs=(event.packet_id,))
+        elif event.qos:
+            self._connection.send_puback(event.packet_id)
+
+    def _published(self, _: None, packet_id: int) -> None:
+        if packet_id and not self._connection.closed:
+            self._connection.send_puback(packet_id)
+            self._adapter.turn.add(self)
+
+    def _not_kept(self, failure: Failure) -> None:
+        """It could not be committed: the client must send it again, so it gets no acknowledgement."""
+        self._log.failure("a PUBLISH could not be stored", failure)
+        self.close(mqtt.UNSPECIFIED_ERROR, "the message could not be stored")
+
+    def _refuse_publish(self, event: PublishReceived) -> None:
+        """MQTT 5.0 has a reason code for it; older versions can only close."""
+        if self._connection.version >= mqtt.VERSION_5 and event.qos:
+            self._connection.send_puback(event.packet_id, mqtt.NOT_AUTHORIZED)
+        else:
+            self.close(mqtt.NOT_AUTHORIZED, "the thing may not publish there")  # [MQTT-3.3.5-2]
+
+    def _subscribe_received(self, event: SubscribeReceived) -> None:
+        codes = [self._subscribe(topic_filter, options) for topic_filter, options in event.subscriptions]
+        self._connection.send_suback(event.packet_id, codes)  # [MQTT-3.8.4-1]
+
+    def _subscribe(self, topic_filter: str, options: Any) -> int:
+        """Subscribe to one filter. :return: its reason code in the SUBACK."""
+        try:
+            parsed = parse_filter(topic_filter)
+        except Invalid:
+            return mqtt.TOPIC_FILTER_INVALID
+        if parsed.share:
+            return mqtt.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if parsed.channel not in self.thing.channels:
+            return mqtt.NOT_AUTHORIZED
+        granted = min(options.qos, self._adapter.limits.maximum_qos)
+        try:
+            self._adapter.router.subscribe(
+                parsed, self, Options(qos=granted, no_local=options.no_local), exact=True
+            )
+        except Overloaded:
+            return mqtt.QUOTA_EXCEEDED
+        return granted
+
+    def _unsubscribe_received(self, event: UnsubscribeReceived) -> None:
+        codes = [self._unsubscribe(topic_filter) for topic_filter in event.filters]
+        self._connection.send_unsuback(event.packet_id, codes)  # [MQTT-3.10.4-4]
+
+    def _unsubscribe(self, topic_filter: str) -> int:
+        try:
+            parsed = parse_filter(topic_filter)
+        except Invalid:
+            return mqtt.NO_SUBSCRIPTION_EXISTED
+        removed = self._adapter.router.unsubscribe(parsed, self, exact=True)
+        return mqtt.SUCCESS if removed else mqtt.NO_SUBSCRIPTION_EXISTED
+
+    def _publish_will(self) -> None:
+        will = self._connection.will
+        if will is None:
+            return
+        topic = parse(will.topic)
+        if topic.channel in self.thing.channels:
+            now = self._adapter.now()
+            published = self._adapter.router.publish(
+                incoming_message(topic, self.thing.id, will.payload, will.qos, will.properties, now, self)
+            )
+            if published is not None:
+                published.addErrback(partial(self._log.failure, "a will could not be stored"))
+
+    # --- deadlines ---
+
+    def _watch_deadline(self) -> None:
+        """Wake when the core's next deadline may have passed. A packet moves it without a timer's work."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+        if self._over:
+            return
+        now = self._adapter.clock.seconds()
+        self._walk(self._connection.check_deadline(now))
+        self.flush()
+        deadline = self._connection.next_deadline()
+        if not self._over and deadline is not None:
+            self._deadline = self._adapter.clock.callLater(max(deadline - now, 0.1), self._watch_deadline)

@@ -1,0 +1,128 @@
+"""MQTT over WebSocket (MQTT 5.0, 6): the same protocol, its bytes in binary frames on ``/mqtt``."""
+
+from typing import Any, Final
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from zope.interface import implementer
+
+from mfserver.adapters.mqtt import MQTTAdapter, MQTTProtocol
+from mfserver.adapters.upgrade import upgrade
+from mfserver.adapters.ws import set_websocket_options
+from mfserver.route import Route
+from mfserver.tls.peer import Peer, peer_of
+
+__all__ = ["MQTTOverWS"]
+
+#: Bytes that a packet needs besides its payload: topic, properties, and a CONNECT's other fields.
+_FRAME_SLACK: Final = 512 * 1024
+_SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")
+_UNSUPPORTED_DATA: Final = 1003
+_NORMAL: Final = 1000
+
+
+@implementer(ITransport)
+class _Transport:
+    """The WebSocket as the transport of an MQTT connection."""
+
+    disconnecting = False
+
+    def __init__(self, socket: "_Socket") -> None:
+        self._socket = socket
+
+    def write(self, data: bytes) -> None:
+        self._socket.sendMessage(data, isBinary=True)  # [MQTT-6.0.0-1]
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        self._socket.sendClose(_NORMAL)
+
+    def abortConnection(self) -> None:
+        self._socket.transport.abortConnection()
+
+    def getPeer(self) -> Any:
+        return self._socket.transport.getPeer()
+
+    def getHost(self) -> Any:
+        return self._socket.transport.getHost()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._socket.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._socket.transport.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        self._socket.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._socket.transport.resumeProducing()
+
+
+class _Socket(WebSocketServerProtocol):  # type: ignore[misc]
+    """One WebSocket that carries MQTT."""
+
+    def __init__(self, mqtt: MQTTProtocol) -> None:
+        super().__init__()
+        self._mqtt = mqtt
+        self._is_open = False
+
+    def onConnect(self, request: ConnectionRequest) -> str:
+        for subprotocol in _SUBPROTOCOLS:
+            if subprotocol in request.protocols:
+                return subprotocol  # [MQTT-6.0.0-4]
+        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "offer the subprotocol mqtt")
+
+    def onOpen(self) -> None:
+        self._is_open = True
+        self._mqtt.makeConnection(_Transport(self))
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if isBinary:
+            self._mqtt.dataReceived(payload)  # [MQTT-6.0.0-2]
+        else:
+            self.sendClose(_UNSUPPORTED_DATA, "MQTT comes in binary frames")  # [MQTT-6.0.0-1]
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._mqtt.connectionLost(Failure(connectionDone.value))
+
+
+class MQTTOverWS:
+    """Opens WebSockets that carry MQTT.
+
+    :param adapter: what its connections share with those over TCP and TLS.
+    """
+
+    def __init__(self, adapter: MQTTAdapter, *, max_message: int, reactor: Any) -> None:
+        self._adapter = adapter
+        self._factory = WebSocketServerFactory(reactor=reactor, protocols=list(_SUBPROTOCOLS))
+        set_websocket_options(self._factory, max_message + _FRAME_SLACK)
+
+    def routes(self) -> list[Route]:
+        """``/mqtt``, as in Mainflux."""
+        return [
+            Route(
+                method="GET",
+                path="/mqtt",
+                upgrade="websocket",
+                serve=self.serve,
+                summary="MQTT over WebSocket (subprotocol mqtt)",
+                success=101,
+                access="thing",
+            )
+        ]
+
+    async def serve(self, request: Request, parameters: dict[str, str]) -> None:
+        """Open the WebSocket. Who it is, its CONNECT says."""
+        peer: Peer | None = peer_of(request.channel.transport)
+        socket = _Socket(MQTTProtocol(self._adapter, peer))
+        socket.factory = self._factory
+        upgrade(request, socket)

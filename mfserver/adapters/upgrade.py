@@ -1,0 +1,140 @@
+"""A connection on the web port: HTTP first, a WebSocket after an upgrade.
+
+twisted.web reads the request and we decide on it; only then does WebSocket code see the connection.
+"""
+
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolFactory, ITransport
+from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.http import Request
+from zope.interface import implementer
+
+from mfserver.errors import Invalid
+
+__all__ = ["WebFactory", "WebConnection", "upgrade"]
+
+# All of the request that WebSocket code is shown: keys stand in other headers and in the query.
+_HANDSHAKE_HEADERS = (
+    "host",
+    "upgrade",
+    "connection",
+    "origin",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
+    "sec-websocket-extensions",
+)
+
+
+@implementer(ITransport)
+class _Transport:
+    """What WebSocket code may do with the connection.
+
+    It does not provide ``ISSLTransport``: autobahn would ask such a one for a channel binding that only
+    one of Twisted's transports can answer.
+    """
+
+    def __init__(self, connection: "WebConnection") -> None:
+        self._connection = connection
+        self.disconnecting = False
+
+    def write(self, data: bytes) -> None:
+        self._connection.write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self._connection.writeSequence(data)
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+        self._connection.loseConnection()
+
+    def abortConnection(self) -> None:
+        self.disconnecting = True
+        self._connection.abortConnection()
+
+    def getPeer(self) -> Any:
+        return self._connection.getPeer()
+
+    def getHost(self) -> Any:
+        return self._connection.getHost()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._connection.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._connection.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        self._connection.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._connection.resumeProducing()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self._connection.setTcpNoDelay(enabled)
+
+
+class WebConnection(ProtocolWrapper):  # type: ignore[misc]
+    """Carries an HTTP channel until :func:`upgrade` puts another protocol in its place."""
+
+    _lost = False
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._lost = True
+        super().connectionLost(reason)
+
+    def upgrade(self, request: Request, protocol: Protocol) -> None:
+        """Let another protocol have the connection, from the request's first byte on."""
+        channel = request.channel
+        channel.setTimeout(None)
+        channel.transport = None
+        self.unregisterProducer()
+        self.wrappedProtocol = protocol
+        protocol.makeConnection(_Transport(self))
+        self.resumeProducing()
+        protocol.dataReceived(_handshake(request))
+
+    @property
+    def lost(self) -> bool:
+        """Whether the peer is gone."""
+        return self._lost
+
+
+class WebFactory(WrappingFactory):  # type: ignore[misc]
+    """Wraps a Site so that its connections can be upgraded."""
+
+    protocol = WebConnection
+    noisy = False
+
+    def __init__(self, site: IProtocolFactory) -> None:
+        super().__init__(site)
+
+    def logPrefix(self) -> str:
+        return "web"
+
+
+def upgrade(request: Request, protocol: Protocol) -> bool:
+    """Hand a request's connection to another protocol.
+
+    :return: False when the peer is gone: the protocol was not connected and never will be.
+    :raises Invalid: the request came on a connection that cannot be upgraded.
+    """
+    connection = request.channel.transport
+    if not isinstance(connection, WebConnection):
+        raise Invalid("this connection cannot be upgraded", "upgrade")
+    if connection.lost:
+        return False
+    connection.upgrade(request, protocol)
+    return True
+
+
+def _handshake(request: Request) -> bytes:
+    """The opening handshake as WebSocket code may see it (RFC 6455, 4.2.1)."""
+    path, _, _ = request.uri.partition(b"?")
+    lines = [b"GET " + path + b" HTTP/1.1"]
+    for name in _HANDSHAKE_HEADERS:
+        for value in request.requestHeaders.getRawHeaders(name.encode(), []):
+            lines.append(name.encode() + b": " + value)
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,1 @@
+"""The ``mfserver`` command."""

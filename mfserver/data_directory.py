@@ -1,0 +1,75 @@
+"""The data directory: one server's database, secrets and keys, closed to everybody else on the machine."""
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from mfserver.errors import ConfigurationError
+
+__all__ = ["DataDirectory"]
+
+
+class DataDirectory:
+    """A directory that one running server holds.
+
+    :param path: relative paths count from the directory that the process was started in.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._lock: int | None = None
+
+    def file(self, *names: str) -> str:
+        """The path of a file in it."""
+        return os.path.join(self.path, *names)
+
+    def open(self) -> bool:
+        """Make it if it is missing, close it to others, and hold it until :meth:`close`.
+
+        :return: whether it was made now.
+        :raises ConfigurationError: it cannot be made or written, or another server holds it.
+        """
+        made = not os.path.isdir(self.path)
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            if os.stat(self.path).st_uid == os.geteuid():
+                os.chmod(self.path, 0o700)
+            lock = os.open(self.file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the data directory {self.path} cannot be used: {error.strerror}; "
+                "choose another with --data-dir",
+                "--data-dir",
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise ConfigurationError(
+                f"another server runs on the data directory {self.path}; "
+                "stop it, or choose another with --data-dir",
+                "--data-dir",
+            ) from error
+        self._lock = lock
+        return made
+
+    def write_listening(self, listening: Mapping[str, Any]) -> None:
+        """Tell other programs where the server listens, in ``listening.json``: whole or not at all."""
+        descriptor, name = tempfile.mkstemp(dir=self.path, prefix=".listening-")  # mode 0600
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(listening, file)
+            file.write("\n")
+        os.replace(name, self.file("listening.json"))
+
+    def close(self) -> None:
+        """Let the next server have it."""
+        if self._lock is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.file("listening.json"))
+        os.close(self._lock)
+        self._lock = None

@@ -1,0 +1,121 @@
+"""The options of ``twistd mainflux``, and the service they make."""
+
+import os
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from mfserver.errors import ConfigurationError
+from mfserver.service import make_service
+from mfserver.settings import DEFAULT_PORTS, PLAIN, Address, Settings, parse_address, parse_number
+
+__all__ = ["Options", "makeService"]
+
+_CHOICES = {"auth": ("key", "x509"), "tls-min": ("1.2", "1.3"), "registration": ("open", "closed")}
+_NUMBERS = {
+    "max-message": (1, 256 << 20),
+    "max-connections": (1, 10_000_000),
+    "max-connections-per-address": (1, 10_000_000),
+    "max-connections-per-thing": (1, 10_000_000),
+}
+
+
+class Options(usage.Options):
+    """Things publish and subscribe on channels over HTTP, WebSocket and MQTT."""
+
+    synopsis = "Usage: twistd [twistd options] mainflux [options]   (or: mfserver run [options])"
+    longdesc = (
+        "Starts with nothing prepared: the first start makes the data directory with a database, "
+        "secrets, a certificate authority and a server certificate. Every option can also be given in the "
+        "environment: --max-message as MF_MAX_MESSAGE. With --auth=x509 things show a client certificate "
+        "whose common name is their key; the listeners without TLS are then off unless asked for, and "
+        "refuse messaging."
+    )
+
+    optParameters = [
+        ["auth", None, None, "How things prove themselves: key or x509. [default: key, or $AUTH]"],
+        ["data-dir", None, None, "Database, secrets and PKI. [default: ./mainflux-data]"],
+        ["database", None, None, "URL of the database. [default: sqlite in the data directory]"],
+        ["http", None, None, "[HOST:]PORT of the API, HTTP and WebSocket, or off. [default: 8080]"],
+        ["https", None, None, "The same over TLS. [default: 8443]"],
+        ["mqtt", None, None, "[HOST:]PORT of MQTT, or off. [default: 1883]"],
+        ["mqtts", None, None, "The same over TLS. [default: 8883]"],
+        ["cert", None, None, "The server's certificate. [default: DIR/pki/mainflux-server.crt, made]"],
+        ["key", None, None, "Its private key. [default: DIR/pki/mainflux-server.key, made]"],
+        ["ca", None, None, "What thing certificates must chain to. [default: DIR/pki/ca.crt, made]"],
+        ["ca-key", None, None, "The private key of the authority that issues. [default: DIR/pki/ca.key]"],
+        ["tls-min", None, None, "The oldest TLS version: 1.2 or 1.3. [default: 1.2]"],
+        ["max-message", None, None, "Bytes of one message, on every protocol. [default: 1048576]"],
+        ["registration", None, None, "May anyone POST /users: open or closed. [default: open]"],
+        ["max-connections", None, None, "Connections in all. [default: 10000]"],
+        ["max-connections-per-address", None, None, "Connections from one address. [default: 1000]"],
+        ["max-connections-per-thing", None, None, "Connections of one thing. [default: 100]"],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["server-name"] = []
+
+    def opt_server_name(self, name: str) -> None:
+        """One more name or IP address for the server certificate that is made; may be repeated."""
+        self["server-name"].append(name)
+
+    def opt_version(self) -> None:
+        """Print the version of mfserver and exit."""
+        from mfserver import __version__
+
+        print(f"mfserver {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        try:
+            self.settings = _settings(self, dict(os.environ))
+        except ConfigurationError as error:
+            raise SystemExit(f"mainflux: {error}") from error
+
+
+def makeService(options: Options) -> IService:
+    """What twistd runs."""
+    return make_service(options.settings)
+
+
+def _settings(options: Any, environment: dict[str, str]) -> Settings:
+    def given(name: str) -> str | None:
+        value = options[name]
+        if value is None:
+            value = environment.get("MF_" + name.upper().replace("-", "_")) or None
+        return value
+
+    def choice(name: str, default: str) -> str:
+        value = given(name) or default
+        if value not in _CHOICES[name]:
+            raise ConfigurationError(f"--{name}={value}: use {' or '.join(_CHOICES[name])}", f"--{name}")
+        return value
+
+    def number(name: str, default: int) -> int:
+        return parse_number(f"--{name}", given(name) or str(default), *_NUMBERS[name])
+
+    auth = choice("auth", environment.get("AUTH") or "key")
+    listeners: dict[str, Address | None] = {}
+    for name, port in DEFAULT_PORTS.items():
+        default = "off" if auth == "x509" and name in PLAIN else str(port)
+        listeners[name] = parse_address(f"--{name}", given(name) or default)
+    names = options["server-name"] or (environment.get("MF_SERVER_NAME") or "").split(",")
+    return Settings(
+        auth=auth,
+        data_dir=given("data-dir") or "mainflux-data",
+        database=given("database"),
+        listeners=listeners,
+        certificate=given("cert"),
+        key=given("key"),
+        ca=given("ca"),
+        ca_key=given("ca-key"),
+        server_names=tuple(name.strip() for name in names if name.strip()),
+        tls_min=choice("tls-min", "1.2"),
+        max_message=number("max-message", 1 << 20),
+        registration=choice("registration", "open"),
+        max_connections=number("max-connections", 10_000),
+        max_connections_per_address=number("max-connections-per-address", 1_000),
+        max_connections_per_thing=number("max-connections-per-thing", 100),
+    )
