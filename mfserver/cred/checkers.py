@@ -1,0 +1,114 @@
+"""The checkers: each turns one kind of credentials into an avatar id, or refuses.
+
+A refusal never says which part was wrong where that would tell a guesser something.
+"""
+
+from collections.abc import Callable
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from mfserver.cred.access import Access
+from mfserver.cred.credentials import IClientCertificate, IThingKey, IUserToken
+from mfserver.cred.thing_keys import same
+from mfserver.cred.tokens import TokenOwners
+from mfserver.errors import NotAuthorized, Unauthenticated
+from mfserver.records import Claims, ThingId, is_thing_key
+
+__all__ = ["ClientCertificateChecker", "ThingKeyChecker", "UserTokenChecker"]
+
+
+@implementer(ICredentialsChecker)
+class ThingKeyChecker:
+    """Key mode: the thing is the one that has the key."""
+
+    credentialInterfaces = (IThingKey,)
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def requestAvatarId(self, credentials: IThingKey) -> "Deferred[bytes | tuple[()]]":
+        """The id of the thing.
+
+        :raises NotAuthorized: several keys that differ.
+        :raises Unauthenticated: no thing has this key, or the one that has it has not the claimed id.
+        """
+        return Deferred.fromCoroutine(self._thing(credentials.claims))
+
+    async def _thing(self, claims: Claims) -> bytes | tuple[()]:
+        key, *others = claims.keys
+        if not all(same(key, other) for other in others):
+            raise NotAuthorized("the keys in this request differ")
+        thing = await self._access.find(key) if is_thing_key(key) else None
+        if thing is None or not _agrees(claims, thing):
+            raise Unauthenticated("unknown thing key")
+        return thing.encode()
+
+
+@implementer(ICredentialsChecker)
+class ClientCertificateChecker:
+    """Certificate mode: the thing is the one whose key is the certificate's common name.
+
+    :param now: the time in seconds since 1970.
+    """
+
+    credentialInterfaces = (IClientCertificate,)
+
+    def __init__(self, access: Access, now: Callable[[], float]) -> None:
+        self._access = access
+        self._now = now
+
+    def requestAvatarId(self, credentials: IClientCertificate) -> "Deferred[bytes | tuple[()]]":
+        """The id of the thing.
+
+        :raises NotAuthorized: the certificate is not to be trusted any more or names no thing, or what
+            was said besides is missing or contradicts it.
+        """
+        return Deferred.fromCoroutine(self._thing(credentials))
+
+    async def _thing(self, credentials: IClientCertificate) -> bytes | tuple[()]:
+        claims = credentials.claims
+        name = credentials.peer.common_name()
+        if not is_thing_key(name):
+            raise NotAuthorized("the client certificate names no thing")
+        if not all(same(name, key) for key in claims.keys):
+            raise NotAuthorized("the thing key is not the client certificate's")
+        if claims.needs_key and not claims.keys:
+            raise NotAuthorized("the thing key is needed besides the client certificate")
+        thing = await self._access.find(name)
+        if thing is None:
+            raise NotAuthorized("the client certificate names no thing")
+        if not _agrees(claims, thing):
+            raise NotAuthorized("the thing id is missing or not the client certificate's")
+        # Last, and with nothing to wait for after it: the trust roots may have changed during the look-up.
+        credentials.peer.verify(self._now())
+        return thing.encode()
+
+
+@implementer(ICredentialsChecker)
+class UserTokenChecker:
+    """People, in both modes."""
+
+    credentialInterfaces = (IUserToken,)
+
+    def __init__(self, owners: TokenOwners) -> None:
+        self._owners = owners
+
+    def requestAvatarId(self, credentials: IUserToken) -> "Deferred[bytes | tuple[()]]":
+        """How, and as whom, the token lets in; :meth:`mfserver.cred.realm.Realm.requestAvatar` reads it.
+
+        :raises Unauthenticated: it is no token of ours, or has ended.
+        """
+        return Deferred.fromCoroutine(self._user(credentials.token))
+
+    async def _user(self, token: str) -> bytes | tuple[()]:
+        user, by_api_key = await self._owners.owner(token)
+        return f"{'key' if by_api_key else 'login'} {user.id} {user.email}".encode()
+
+
+def _agrees(claims: Claims, thing: ThingId) -> bool:
+    """Whether the claimed thing id is the thing's, and is there where it has to be."""
+    if claims.thing_id is None:
+        return not claims.needs_thing_id
+    return same(claims.thing_id, thing)
