@@ -1,0 +1,258 @@
+"""A pool of readers and one writer, each in threads of their own, so that the reactor never waits for a disk.
+
+The writer takes everything that waits and commits it as one group, since a commit costs a flush of the disk
+whatever stands in it. Each request of a group runs in a SAVEPOINT: one that fails spoils nobody. Nobody is
+answered before the COMMIT, and when that fails, everybody in the group hears of it.
+"""
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from mfserver.errors import ConfigurationError, Conflict, Invalid, Overloaded
+from mfserver.store import sqlite
+from mfserver.store.migrate import migrate
+
+__all__ = ["MAX_GROUP", "MAX_WAITING", "READ_SECONDS", "Database"]
+
+T = TypeVar("T")
+Work = Callable[[sa.Connection], T]
+
+#: Requests of one commit.
+MAX_GROUP: Final = 500
+#: Writes that may wait for theirs, and reads that may wait for a thread.
+MAX_WAITING: Final = 10_000
+#: Seconds that a read may take.
+READ_SECONDS: Final = 10.0
+
+
+class _Request(NamedTuple):
+    work: Work[Any]
+    answer: "Deferred[Any]"
+
+
+class _Failed(NamedTuple):
+    error: Exception
+
+
+class _Thread(threading.Thread):
+    """One that does not keep a process alive that forgot to close its database."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.daemon = True
+
+
+class _Readers(ThreadPool):
+    threadFactory = _Thread
+
+
+class Database:
+    """One database.
+
+    All methods are called in the reactor's thread; work is run in another, inside a transaction, and may use
+    nothing but the connection it is given.
+
+    :ivar commits: groups committed so far.
+    """
+
+    _log = Logger()
+
+    def __init__(self, url: str, reactor: Any, readers: int = 4, max_waiting: int = MAX_WAITING) -> None:
+        """Remember where the database is.
+
+        :param url: ``sqlite:///`` and a path.
+        :param reactor: an IReactorFromThreads.
+        :param readers: threads that read.
+        :param max_waiting: writes, and reads, that may wait.
+        :raises ConfigurationError: it is no such URL.
+        """
+        self.path = url.removeprefix(sqlite.PREFIX)
+        if self.path in {url, "", ":memory:"}:
+            raise ConfigurationError("the database must be sqlite:///PATH", "--database")
+        self.commits = 0
+        self.engine = sqlite.make_engine(self.path, readers + 1)
+        self._reactor = reactor
+        self._max_waiting = max_waiting
+        self._queue: SimpleQueue[_Request | None] = SimpleQueue()
+        self._readers = _Readers(0, readers, "store-read")
+        self._writer: threading.Thread | None = None
+        self._waiting = {"read": 0, "write": 0}
+        self._failed = {"read": 0, "write": 0}
+        self._is_closing = False
+        self._closed: list[Deferred[None]] = []
+
+    def open(self) -> None:
+        """Make or find the database and migrate it. It leaves no thread and no open file: a daemon may fork.
+
+        :raises ConfigurationError: it cannot be opened, is none of ours, or belongs to a newer version.
+        """
+        sqlite.make_private(self.path)
+        try:
+            with self.engine.connect().execution_options(**sqlite.WRITER) as connection, connection.begin():
+                migrate(connection, self.path)
+        except exc.DBAPIError as error:
+            text = f"the database {self.path} cannot be used ({error.orig}): repair it, or name another file"
+            raise ConfigurationError(text, "--database") from error
+        finally:
+            self.engine.dispose()
+
+    def read(self, work: Work[T]) -> "Deferred[T]":
+        """Run work in a reader's thread, in one snapshot that shows every acknowledged write.
+
+        :raises Overloaded: too many wait already, it took longer than :data:`READ_SECONDS`, or the database
+            cannot be read.
+        """
+        answer: Deferred[T] = Deferred()
+        if not self._admit("read"):
+            return fail(Overloaded("too many reads wait"))
+
+        self._readers.callInThread(self._read, work, answer)
+        return answer
+
+    def write(self, work: Work[T]) -> "Deferred[T]":
+        """Run work in the writer's thread; fire with what it returned, after the COMMIT.
+
+        What work raises undoes what it did, and is what the Deferred fails with.
+
+        :raises Overloaded: too many wait already, or nothing could be written: nothing was done.
+        """
+        answer: Deferred[T] = Deferred()
+        if not self._admit("write"):
+            return fail(Overloaded("too many writes wait"))
+        self._queue.put(_Request(work, answer))
+        return answer
+
+    def close(self) -> "Deferred[None]":
+        """Commit what waits, finish what is being read, then close every file and end every thread."""
+        closed: Deferred[None] = Deferred()
+        self._closed.append(closed)
+        is_first, self._is_closing = not self._is_closing, True
+        if self._writer is None:
+            self._end()
+        elif is_first:
+            self._queue.put(None)
+        return closed
+
+    # --- in the reactor's thread ---
+
+    def _admit(self, kind: str) -> bool:
+        if self._is_closing or self._waiting[kind] >= self._max_waiting:
+            return False
+        self._waiting[kind] += 1
+        if self._writer is None:
+            # Not earlier: threads would not survive the fork of a daemon.
+            self._readers.start()
+            self._writer = _Thread(target=self._write, name="store-write")
+            self._writer.start()
+        return True
+
+    def _answer(self, kind: str, answers: "list[tuple[Deferred[Any], Any]]") -> None:
+        self._waiting[kind] -= len(answers)
+        for answer, result in answers:
+            if isinstance(result, _Failed):
+                answer.errback(self._translate(kind, result.error))
+            else:
+                self._note_success(kind)
+                answer.callback(result)
+
+    def _translate(self, kind: str, error: Exception) -> Exception:
+        """Say what went wrong without words of a database. What is no fault of it stays as it is."""
+        if isinstance(error, UnicodeEncodeError):
+            return Invalid("text that is not Unicode")
+        if isinstance(error, exc.IntegrityError):
+            return Conflict("it exists already")
+        if isinstance(error, exc.DBAPIError) and "user-defined function" in str(error.orig):
+            return Invalid("the metadata filter costs too much", "metadata")
+        if isinstance(error, exc.DBAPIError | exc.TimeoutError):
+            if not self._failed[kind]:
+                self._log.error("The database cannot {kind}: {why}", kind=kind, why=_reason(error))
+            self._failed[kind] += 1
+            return Overloaded("the database is not available")
+        return error
+
+    def _note_success(self, kind: str) -> None:
+        if self._failed[kind]:
+            self._log.info(
+                "The database can {kind} again; {count} failed.", kind=kind, count=self._failed[kind]
+            )
+            self._failed[kind] = 0
+
+    def _end(self) -> None:
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        closed, self._closed = self._closed, []
+        for waiting in closed:
+            waiting.callback(None)
+
+    # --- in the threads ---
+
+    def _read(self, work: Work[T], answer: "Deferred[T]") -> None:
+        result: T | _Failed
+        try:
+            with sqlite.deadline(READ_SECONDS), self.engine.connect() as connection:
+                result = work(connection)
+        except Exception as error:
+            result = _Failed(error)
+        self._reactor.callFromThread(self._answer, "read", [(answer, result)])
+
+    def _write(self) -> None:
+        while group := self._next_group():
+            self._commit(group)
+        self._readers.stop()
+        try:
+            sqlite.checkpoint(self.engine)
+        except exc.SQLAlchemyError as error:
+            text = "The database could not be tidied: {why}"
+            self._reactor.callFromThread(self._log.warn, text, why=_reason(error))
+        self.engine.dispose()
+        self._reactor.callFromThread(self._end)
+
+    def _next_group(self) -> list[_Request]:
+        """Wait for a request and take what waits behind it; nothing at the end."""
+        request = self._queue.get()
+        group: list[_Request] = []
+        while request is not None:
+            group.append(request)
+            if len(group) == MAX_GROUP:
+                return group
+            try:
+                request = self._queue.get_nowait()
+            except Empty:
+                return group
+        if group:
+            self._queue.put(None)  # the end stood behind a last group
+        return group
+
+    def _commit(self, group: list[_Request]) -> None:
+        try:
+            with self.engine.connect().execution_options(**sqlite.WRITER) as connection, connection.begin():
+                answers = [(request.answer, _attempt(connection, request.work)) for request in group]
+            self.commits += 1
+        except Exception as error:
+            answers = [(request.answer, _Failed(error)) for request in group]
+        self._reactor.callFromThread(self._answer, "write", answers)
+
+
+def _attempt(connection: sa.Connection, work: Work[T]) -> T | _Failed:
+    """Do the work in a SAVEPOINT. Raises only when the transaction of the whole group is lost."""
+    try:
+        with connection.begin_nested():
+            return work(connection)
+    except Exception as error:
+        if not sqlite.has_transaction(connection):
+            raise
+        return _Failed(error)
+
+
+def _reason(error: exc.SQLAlchemyError) -> str:
+    """The driver's own words, which hold neither SQL nor values."""
+    return str(getattr(error, "orig", None) or type(error).__name__)
