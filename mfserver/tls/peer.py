@@ -16,6 +16,10 @@ __all__ = ["Peer", "IPeerTransport", "peer_of", "is_tls"]
 
 #: Characters of a common name (RFC 5280, ub-common-name).
 MAX_COMMON_NAME: Final = 64
+# In DER: the object identifier 2.5.4.3, and the tags of UTF8String, PrintableString, TeletexString (which
+# old OpenSSL chose for "~" and "_") and IA5String. cryptography reads octets and dates as text too.
+_COMMON_NAME: Final = b"\x06\x03\x55\x04\x03"
+_TEXT: Final = (0x0C, 0x13, 0x14, 0x16)
 # Protocols that are each other's transports: TLS, HTTP, WebSocket, MQTT and what may stand between.
 _MAX_LAYERS: Final = 8
 
@@ -57,14 +61,21 @@ class Peer:
     def common_name(self) -> str:
         # cryptography parses the subject only now, and what it raises for a broken one varies.
         try:
-            names = self.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            subject = self.leaf.subject
+            names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            encoded = subject.public_bytes()
         except Exception as error:
             raise NotAuthorized("the certificate's subject cannot be read") from error
         if len(names) != 1:
             raise NotAuthorized("the certificate must have exactly one common name")
         name: object = names[0].value
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_COMMON_NAME or not name.isprintable():
-            raise NotAuthorized("the certificate's common name is no text of 1 to 64 characters")
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_COMMON_NAME:
+            raise NotAuthorized(f"a common name has 1 to {MAX_COMMON_NAME} characters")
+        if not name.isascii() or not name.isprintable():
+            raise NotAuthorized("the certificate's common name is no printable text")
+        value = bytes([len(name)]) + name.encode("ascii")
+        if not any(_COMMON_NAME + bytes([tag]) + value in encoded for tag in _TEXT):
+            raise NotAuthorized("the certificate's common name is of a type that is no text")
         return name
 
     def verify(self, now: float) -> None:

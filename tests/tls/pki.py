@@ -1,0 +1,116 @@
+"""Certificates for tests, the hostile ones too."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from mfserver.ca.x509 import encode_certificate, encode_key, issue, issue_server, name, new_key
+from mfserver.tls.context import ServerContext
+
+__all__ = ["Identity", "Authority", "write", "server_context", "DAY", "KEY"]
+
+DAY = timedelta(days=1)
+#: A thing key that stands in most certificates here.
+KEY = "0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate, its key, and what a client sends with it."""
+
+    certificate: x509.Certificate
+    key: EllipticCurvePrivateKey
+    chain: tuple[x509.Certificate, ...] = ()
+
+
+class Authority:
+    """An authority, a root unless it has an issuer."""
+
+    def __init__(
+        self,
+        common_name: str = "Test CA",
+        issuer: "Authority | None" = None,
+        *,
+        is_authority: bool = True,
+        begin: timedelta = -DAY,
+        end: timedelta = 30 * DAY,
+    ) -> None:
+        self.key = new_key()
+        now = datetime.now(UTC)
+        self.name = name(common_name)
+        self.certificate: x509.Certificate = issue(
+            self.key.public_key(),
+            self.name,
+            self.name if issuer is None else issuer.name,
+            self.key if issuer is None else issuer.key,
+            issuer=None if issuer is None else issuer.certificate,
+            not_before=now + begin,
+            not_after=now + end,
+            path_length=(1 if issuer is None else 0) if is_authority else None,
+        )
+
+    def client(
+        self,
+        subject: x509.Name | str = KEY,
+        *,
+        begin: timedelta = -DAY,
+        end: timedelta = DAY,
+        usages: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.CLIENT_AUTH,),
+        chain: tuple[x509.Certificate, ...] = (),
+    ) -> Identity:
+        """A thing's certificate."""
+        key = new_key()
+        now = datetime.now(UTC)
+        certificate = issue(
+            key.public_key(),
+            name(subject) if isinstance(subject, str) else subject,
+            self.name,
+            self.key,
+            issuer=self.certificate,
+            not_before=now + begin,
+            not_after=now + end,
+            usages=usages,
+        )
+        return Identity(certificate, key, chain)
+
+    def server(self, *hosts: str, end: timedelta = DAY) -> Identity:
+        """A server's certificate."""
+        key = new_key()
+        certificate = issue_server(
+            key.public_key(),
+            name("localhost"),
+            hosts or ("localhost",),
+            self.certificate,
+            self.key,
+            datetime.now(UTC),
+            end,
+        )
+        return Identity(certificate, key)
+
+
+def write(directory: str, server: Identity, *roots: x509.Certificate) -> tuple[str, str, str]:
+    """Write the files of a server. :return: their paths: certificate, key, trust roots."""
+    os.makedirs(directory, exist_ok=True)
+    certificate, key, ca = (os.path.join(directory, file) for file in ("server.crt", "server.key", "ca.crt"))
+    with open(certificate, "wb") as file:
+        file.write(b"".join(map(encode_certificate, (server.certificate, *server.chain))))
+    with open(key, "wb") as file:
+        file.write(encode_key(server.key))
+    with open(ca, "wb") as file:
+        file.write(b"".join(map(encode_certificate, roots)))
+    return certificate, key, ca
+
+
+def server_context(
+    directory: str, authority: Authority, *, request: bool = True, minimum: str = "1.2"
+) -> ServerContext:
+    """A loaded context whose server certificate and trust root are this authority's."""
+    paths = write(directory, authority.server(), authority.certificate)
+    context = ServerContext(*paths, request_client_certificates=request, minimum=minimum)
+    context.load()
+    return context

@@ -1,0 +1,537 @@
+"""Listeners in memory: real TLS between pyOpenSSL's client and ours, no sockets."""
+
+# Much of Twisted, trial's assertions too, has no types.
+# mypy: allow-untyped-calls
+
+from collections.abc import Sequence
+from datetime import timedelta
+from time import time
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import LogEvent, capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from mfserver.ca.x509 import encode_certificate, name
+from mfserver.tls.context import ServerContext
+from mfserver.tls.listen import LINGER
+from mfserver.tls.peer import is_tls, peer_of
+from tests.tls.pki import DAY, KEY, Authority, Identity, server_context, write
+from tests.tls.wire import Listener, Wire, client_context
+
+VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
+
+
+class ListenCase(SynchronousTestCase):
+    """A listener that requests client certificates, and one authority for both sides."""
+
+    def setUp(self) -> None:
+        self.authority = Authority()
+        self.context = self.make_context()
+        self.skew = 0.0
+        self.listener = self.listen()
+
+    def make_context(self, *, request: bool = True, minimum: str = "1.2") -> ServerContext:
+        return server_context(self.mktemp(), self.authority, request=request, minimum=minimum)
+
+    def listen(self, *protocols: bytes) -> Listener:
+        return Listener(self.context, protocols, now=lambda: time() + self.skew)
+
+    def client(
+        self,
+        identity: Identity | None = None,
+        version: int = SSL.TLS1_3_VERSION,
+        protocols: list[bytes] | None = None,
+    ) -> SSL.Context:
+        return client_context(self.authority.certificate, identity, version=version, protocols=protocols)
+
+    def assert_refused(self, wire: Wire, alert: str) -> None:
+        """The handshake failed with this alert, and no application ever knew."""
+        self.assertEqual(self.listener.applications.made, [])
+        self.assertTrue(wire.socket.closed)
+        self.assertIn(alert, wire.alert)
+        self.assertEqual(self.context.handshakes_failed, 1)
+
+
+class CertificateTests(ListenCase):
+    """IDENTITY.md, certificate mode: requested, verified if sent, never demanded."""
+
+    def test_certificate(self) -> None:
+        """A thing's certificate is at hand as soon as its protocol is, in both versions of TLS."""
+        for version, text in zip(VERSIONS, ("TLSv1.2", "TLSv1.3"), strict=True):
+            listener = self.listen()
+            wire = listener.connect(self.client(self.authority.client(), version))
+            wire.handshake()
+            [application] = listener.applications.made
+            peer = peer_of(application.transport)
+            assert peer is not None
+            self.assertEqual((peer.common_name(), peer.tls_version), (KEY, text))
+
+    def test_no_certificate(self) -> None:
+        """People and their browsers have none, and are let in as nobody."""
+        for version in VERSIONS:
+            listener = self.listen()
+            wire = listener.connect(self.client(version=version))
+            wire.handshake()
+            [application] = listener.applications.made
+            self.assertIsNone(peer_of(application.transport))
+            self.assertTrue(is_tls(application.transport))
+
+    def test_certificate_through_intermediate(self) -> None:
+        """A chain that the client sends leads to the root, on the first handshake and on a resumed one."""
+        between = Authority("Between", self.authority)
+        context = self.client(between.client(chain=(between.certificate,)))
+        wire = self.listener.connect(context)
+        wire.handshake()
+        resumed = self.listener.connect(context, wire.client.get_session())
+        resumed.handshake()
+        peers = [peer_of(application.transport) for application in self.listener.applications.made]
+        self.assertEqual([peer and peer.common_name() for peer in peers], [KEY, KEY])
+
+    def refuse(self, identity: Identity, alert: str, version: int = SSL.TLS1_3_VERSION) -> None:
+        wire = self.listener.connect(self.client(identity, version))
+        wire.handshake()
+        self.assert_refused(wire, alert)
+
+    def test_other_authority(self) -> None:
+        """The right common name under another authority fails the handshake."""
+        self.refuse(Authority("Other").client(), "unknown ca")
+
+    def test_other_authority_of_the_same_name(self) -> None:
+        """An authority is its key, not its name."""
+        self.refuse(Authority().client(), "alert")
+
+    def test_self_signed(self) -> None:
+        """A certificate that vouches for itself fails the handshake."""
+        alone = Authority(KEY, is_authority=False)
+        self.refuse(Identity(alone.certificate, alone.key), "unknown ca")
+
+    def test_expired(self) -> None:
+        """An expired certificate fails the handshake."""
+        self.refuse(self.authority.client(begin=-2 * DAY, end=-DAY), "certificate expired")
+
+    def test_not_yet_valid(self) -> None:
+        """A certificate from the future fails the handshake."""
+        self.refuse(self.authority.client(begin=DAY, end=2 * DAY), "bad certificate")
+
+    def test_server_usage_only(self) -> None:
+        """A server's certificate is no thing's."""
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+        self.refuse(self.authority.client(usages=usages), "unsupported certificate")
+
+    def test_server_usage_only_tls_1_2(self) -> None:
+        """As under TLS 1.3."""
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+        self.refuse(self.authority.client(usages=usages), "unsupported certificate", SSL.TLS1_2_VERSION)
+
+    def test_no_extended_usage(self) -> None:
+        """Where no extended key usage is present, none is missed: that is how old authorities issue."""
+        wire = self.listener.connect(self.client(self.authority.client(usages=())))
+        wire.handshake()
+        self.assertEqual(len(self.listener.applications.made), 1)
+
+    def test_leaf_as_authority(self) -> None:
+        """A thing cannot issue certificates for others."""
+        thing = Authority(KEY, self.authority, is_authority=False)
+        self.refuse(thing.client("victim-0123456789", chain=(thing.certificate,)), "alert")
+
+    def test_names_of_authorities(self) -> None:
+        """The client is told which authority to use, so that a browser offers the right certificates."""
+        wire = self.listener.connect(self.client(version=SSL.TLS1_2_VERSION))
+        wire.handshake()
+        [offered] = wire.client.get_client_ca_list(as_cryptography=True)
+        self.assertEqual(offered, self.authority.certificate.subject)
+
+    def test_key_mode_asks_for_none(self) -> None:
+        """In key mode a certificate is not asked for, so one that does not verify harms nobody."""
+        self.context = self.make_context(request=False)
+        for version in VERSIONS:
+            listener = self.listen()
+            wire = listener.connect(self.client(Authority("Other").client(), version))
+            wire.handshake()
+            self.assertIsNone(peer_of(listener.applications.made[0].transport))
+
+
+class ResumptionTests(ListenCase):
+    """A resumed session shows OpenSSL neither dates nor a chain: our own records are asked."""
+
+    def session(self, context: SSL.Context) -> SSL.Session:
+        wire = self.listener.connect(context)
+        wire.handshake()
+        session = wire.client.get_session()
+        assert session is not None
+        wire.client.shutdown()
+        wire.pump()
+        self.listener.applications.made.clear()
+        return session
+
+    def resume(self, version: int) -> Wire:
+        context = self.client(self.authority.client(), version)
+        wire = self.listener.connect(context, self.session(context))
+        wire.handshake()
+        return wire
+
+    def test_leaf_is_there(self) -> None:
+        """The thing of a resumed session is the one that began it."""
+        for version in VERSIONS:
+            wire = self.resume(version)
+            [application] = self.listener.applications.made
+            peer = peer_of(application.transport)
+            assert peer is not None
+            self.assertEqual(peer.common_name(), KEY)
+            # Only a resumed session has no chain: the test above would pass without resumption too.
+            self.assertFalse(wire.server.getHandle().get_peer_cert_chain())  # type: ignore[attr-defined]
+
+    def test_expired_since(self) -> None:
+        """A certificate that ended since the session began lets nobody in."""
+        for version in VERSIONS:
+            context = self.client(self.authority.client(end=DAY), version)
+            session = self.session(context)
+            self.skew = timedelta(days=2).total_seconds()
+            refused = self.context.peers_refused
+            with capturedLogs():
+                wire = self.listener.connect(context, session)
+                wire.handshake()
+            self.skew = 0.0
+            self.assertTrue(wire.socket.aborted)
+            self.assertEqual(self.listener.applications.made, [])
+            self.assertEqual(self.context.peers_refused, refused + 1)
+
+    def test_after_reload(self) -> None:
+        """A new context resumes nothing: the handshake is whole, and verifies afresh."""
+        for version in VERSIONS:
+            context = self.client(self.authority.client(), version)
+            session = self.session(context)
+            self.assertTrue(self.context.reload())
+            wire = self.listener.connect(context, session)
+            wire.handshake()
+            self.assertTrue(wire.server.getHandle().get_peer_cert_chain())  # type: ignore[attr-defined]
+
+    def test_untrusted_since_reload(self) -> None:
+        """A session that began under an authority which is trusted no more is not resumed."""
+        other = Authority("Other")
+        context = self.client(self.authority.client())
+        session = self.session(context)
+        with open(self.context._ca, "wb") as file:
+            file.write(encode_certificate(other.certificate))
+        self.assertTrue(self.context.reload())
+        wire = self.listener.connect(context, session)
+        wire.handshake()
+        self.assert_refused(wire, "unknown ca")
+
+
+class HandshakeTests(ListenCase):
+    """Nothing that a stranger does before the handshake is complete reaches an application or the log."""
+
+    def test_application_waits(self) -> None:
+        """No application protocol exists before the handshake is complete."""
+        wire = self.listener.connect(self.client())
+        wire.server.dataReceived(wire.client_hello())
+        self.assertEqual(self.listener.applications.made, [])
+        wire.pump()
+        self.assertEqual(len(self.listener.applications.made), 1)
+
+    def test_silence(self) -> None:
+        """A client that says nothing is gone after ten seconds."""
+        wire = self.listener.connect(self.client())
+        self.listener.reactor.advance(9.9)
+        self.assertFalse(wire.socket.aborted)
+        self.listener.reactor.advance(0.2)
+        self.assertTrue(wire.socket.aborted)
+        self.assertEqual(self.context.handshakes_failed, 1)
+
+    def test_dripping(self) -> None:
+        """A byte now and then prolongs nothing."""
+        wire = self.listener.connect(self.client())
+        hello = wire.client_hello()
+        for index in range(21):
+            if not wire.socket.closed:
+                wire.server.dataReceived(hello[index : index + 1])
+            self.listener.reactor.advance(0.5)
+        self.assertTrue(wire.socket.aborted)
+        self.assertEqual(self.listener.applications.made, [])
+
+    def test_no_deadline_after(self) -> None:
+        """The deadline is the handshake's; a quiet application is not disturbed."""
+        wire = self.listener.connect(self.client())
+        wire.handshake()
+        self.listener.reactor.advance(3600)
+        self.assertFalse(wire.socket.closed)
+        self.assertEqual(self.listener.reactor.getDelayedCalls(), [])
+
+    def test_byte_by_byte(self) -> None:
+        """How the bytes are split does not matter."""
+        wire = self.listener.connect(self.client(self.authority.client()))
+        for byte in wire.client_hello():
+            wire.server.dataReceived(bytes([byte]))
+        wire.pump()
+        wire.client.send(b"hello")
+        for byte in wire.client.bio_read(2**16):
+            wire.server.dataReceived(bytes([byte]))
+        self.assertEqual(self.listener.applications.made[0].received, b"hello")
+
+    def test_garbage(self) -> None:
+        """What is no TLS ends the connection, counted and not printed."""
+        with capturedLogs() as events:
+            for data in (
+                b"GET / HTTP/1.1\r\n\r\n",
+                b"\x10\x10\x00\x04MQTT",
+                bytes(1000),
+                b"\x16\x03\x01\xff\xff",
+            ):
+                wire = self.listener.connect(self.client())
+                wire.server.dataReceived(data)
+                self.listener.reactor.advance(10)
+                self.assertTrue(wire.socket.closed)
+        self.assertEqual(self.context.handshakes_failed, 4)
+        self.assertEqual({event["log_level"].name for event in ours(events)}, {"debug"})
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_minimum_version(self) -> None:
+        """With a minimum of 1.3, TLS 1.2 is refused."""
+        self.context = self.make_context(minimum="1.3")
+        self.listener = self.listen()
+        wire = self.listener.connect(self.client(version=SSL.TLS1_2_VERSION))
+        wire.handshake()
+        self.assert_refused(wire, "protocol version")
+
+    def test_application_that_declines(self) -> None:
+        """A factory that makes no protocol ends the connection."""
+        listener = Listener(self.context, factory=Declining())
+        wire = listener.connect(self.client())
+        wire.handshake()
+        self.assertTrue(wire.socket.aborted)
+
+    def test_refusals_are_counted_not_printed(self) -> None:
+        """A flood of refused certificates is one line now, and one a minute later with their number."""
+        context = self.client(self.authority.client(end=DAY))
+        wire = self.listener.connect(context)
+        wire.handshake()
+        session = wire.client.get_session()
+        self.skew = timedelta(days=2).total_seconds()
+        with capturedLogs() as events:
+            for _ in range(5):
+                self.listener.connect(context, session).handshake()
+            self.listener.reactor.advance(60)
+            self.listener.connect(context, session).handshake()
+        warned = [event["count"] for event in ours(events) if event["log_level"].name == "warn"]
+        self.assertEqual(warned, [1, 5])
+
+
+class Declining(Factory):
+    """Makes no protocol."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> Protocol | None:
+        return None
+
+
+class ProtocolNegotiationTests(ListenCase):
+    """ALPN (RFC 7301) is chosen per listener, in one shared context."""
+
+    def negotiate(self, spoken: tuple[bytes, ...], offered: list[bytes] | None) -> bytes | None:
+        listener = self.listen(*spoken)
+        wire = listener.connect(self.client(protocols=offered))
+        wire.handshake()
+        [application] = listener.applications.made
+        negotiated: bytes | None = application.transport.negotiatedProtocol  # type: ignore[union-attr]
+        self.assertEqual(wire.client.get_alpn_proto_negotiated(), negotiated or b"")
+        return negotiated
+
+    def test_each_listener_its_own(self) -> None:
+        """Two listeners of one context speak what each of them speaks."""
+        offered = [b"http/1.1", b"mqtt"]
+        self.assertEqual(self.negotiate((b"mqtt",), offered), b"mqtt")
+        self.assertEqual(self.negotiate((b"http/1.1",), offered), b"http/1.1")
+
+    def test_our_preference(self) -> None:
+        """Of several, the listener's first."""
+        self.assertEqual(self.negotiate((b"mqtt", b"http/1.1"), [b"http/1.1", b"mqtt"]), b"mqtt")
+
+    def test_no_overlap(self) -> None:
+        """A client that offers only what nobody speaks goes on without ALPN."""
+        self.assertIsNone(self.negotiate((b"mqtt",), [b"h2", b"x-amzn-mqtt-ca"]))
+
+    def test_not_offered(self) -> None:
+        """A client without ALPN is served without."""
+        self.assertIsNone(self.negotiate((b"mqtt",), None))
+
+    def test_web_site_is_not_asked(self) -> None:
+        """twisted.web's own list of protocols, h2 among them, changes nothing in the shared context."""
+        listener = Listener(self.context, (b"http/1.1",), factory=Site(Resource()))
+        wire = listener.connect(self.client(protocols=[b"h2", b"http/1.1"]))
+        wire.handshake()
+        self.assertEqual(wire.client.get_alpn_proto_negotiated(), b"http/1.1")
+        wire.client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        self.assertIn(b"404 Not Found", wire.pump())
+        self.assertEqual(self.negotiate((b"mqtt",), [b"h2", b"mqtt"]), b"mqtt")
+
+
+class TransportTests(ListenCase):
+    """What an application may do with its transport."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.wire = self.listener.connect(self.client(self.authority.client()))
+        self.wire.handshake()
+        [self.application] = self.listener.applications.made
+        assert self.application.transport is not None
+        self.transport = self.application.transport
+
+    def test_interfaces(self) -> None:
+        """It says that it is TLS over TCP."""
+        self.assertTrue(ISSLTransport.providedBy(self.transport))
+        self.assertTrue(ITCPTransport.providedBy(self.transport))
+        self.assertEqual(self.transport.getPeer(), self.wire.socket.getPeer())
+        self.assertEqual(self.transport.getHost(), self.wire.socket.getHost())
+
+    def test_both_ways(self) -> None:
+        """Many small writes of one turn leave in one TLS record."""
+        for _ in range(100):
+            self.transport.write(b"x")
+        self.wire.reactor.advance(0)
+        sent: bytes = self.wire.socket.value()
+        self.assertLess(len(sent), 100 + 64)
+        self.assertEqual(self.wire.pump(), b"x" * 100)
+
+    def test_large_write(self) -> None:
+        """A megabyte arrives whole."""
+        data = bytes(range(256)) * 4096
+        self.transport.write(data)
+        received = b""
+        while len(received) < len(data):
+            part = self.wire.pump()
+            self.assertTrue(part)
+            received += part
+        self.assertEqual(received, data)
+
+    def test_lose_connection(self) -> None:
+        """What was written arrives before the close, and a peer that answers ends it at once."""
+        self.transport.write(b"bye")
+        self.transport.loseConnection()
+        self.assertEqual(self.wire.pump(), b"bye")
+        self.wire.client.shutdown()
+        self.wire.pump()
+        self.assertTrue(self.wire.socket.closed)
+        self.assertIsNotNone(self.application.lost)
+        self.assertEqual(self.listener.reactor.getDelayedCalls(), [])
+
+    def test_linger(self) -> None:
+        """A peer that never answers a close is aborted after half a minute."""
+        self.transport.loseConnection()
+        self.transport.loseConnection()
+        self.listener.reactor.advance(LINGER - 0.1)
+        self.assertIsNone(self.application.lost)
+        self.listener.reactor.advance(0.2)
+        self.assertTrue(self.wire.socket.aborted)
+        self.listener.reactor.advance(0)
+        self.assertIsNotNone(self.application.lost)
+
+    def test_abort(self) -> None:
+        """An abort ends it at once; another one, or a close, later does nothing."""
+        abort = self.transport.abortConnection  # type: ignore[attr-defined]
+        abort()
+        self.listener.reactor.advance(0)
+        self.assertIsNotNone(self.application.lost)
+        abort()
+        self.transport.loseConnection()
+        self.transport.write(b"too late")
+        self.assertEqual(self.listener.reactor.getDelayedCalls(), [])
+
+    def test_end_without_close_notify(self) -> None:
+        """A TCP connection that just ends is a lost one, without a traceback."""
+        self.wire.socket._close(ConnectionLost())
+        self.listener.reactor.advance(0)
+        assert self.application.lost is not None
+        self.application.lost.trap(ConnectionLost)
+
+    def test_peer_outlives_connection(self) -> None:
+        """Who it was can still be asked when it is over."""
+        self.wire.socket.loseConnection()
+        self.listener.reactor.advance(0)
+        peer = peer_of(self.transport)
+        assert peer is not None
+        self.assertEqual(peer.common_name(), KEY)
+
+    def test_backpressure(self) -> None:
+        """A producer hears when the peer reads no more."""
+        producer = Producer()
+        self.transport.registerProducer(producer, True)  # type: ignore[attr-defined]
+        self.wire.socket.producer.pauseProducing()  # type: ignore[union-attr]
+        self.wire.socket.producer.resumeProducing()  # type: ignore[union-attr]
+        self.transport.unregisterProducer()  # type: ignore[attr-defined]
+        self.assertEqual(producer.heard, ["pause", "resume"])
+
+    def test_half_of_a_record(self) -> None:
+        """Nothing is delivered before a whole record is there, and a forged one ends the connection."""
+        self.wire.client.send(b"secret")
+        record = self.wire.client.bio_read(2**16)
+        self.wire.server.dataReceived(record[:-1])
+        self.assertEqual(self.application.received, b"")
+        self.wire.server.dataReceived(bytes([record[-1] ^ 1]))
+        self.assertEqual(self.application.received, b"")
+        self.assertTrue(self.wire.socket.closed)
+
+
+class Producer:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.heard.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.heard.append("resume")
+
+    def stopProducing(self) -> None:
+        self.heard.append("stop")
+
+
+class SwapTests(ListenCase):
+    """Live connections stay when the context is swapped."""
+
+    def test_live_connection_stays(self) -> None:
+        """A connection of the old context goes on; a new one has the new certificate."""
+        wire = self.listener.connect(self.client(self.authority.client()))
+        wire.handshake()
+        [application] = self.listener.applications.made
+        renewed = self.authority.server()
+        write(self.context._certificate.rpartition("/")[0], renewed, self.authority.certificate)
+        self.assertTrue(self.context.reload())
+        wire.client.send(b"still here")
+        wire.pump()
+        self.assertEqual(application.received, b"still here")
+        second = self.listener.connect(self.client())
+        second.handshake()
+        shown = second.client.get_peer_certificate(as_cryptography=True)
+        self.assertEqual(shown, renewed.certificate)
+
+    def test_leaf_is_verified_again(self) -> None:
+        """After a swap a live leaf passes only if today's trust roots still vouch for it."""
+        wire = self.listener.connect(self.client(self.authority.client(name(KEY, "A thing"))))
+        wire.handshake()
+        peer = peer_of(self.listener.applications.made[0].transport)
+        assert peer is not None
+        self.assertTrue(self.context.reload())
+        peer.verify(time())
+        write(
+            self.context._certificate.rpartition("/")[0],
+            self.authority.server(),
+            Authority("Other").certificate,
+        )
+        self.assertTrue(self.context.reload())
+        with self.assertRaisesRegex(Exception, "trust root"):
+            peer.verify(time())
+
+
+def ours(events: Sequence[LogEvent]) -> list[LogEvent]:
+    """The events that listeners logged."""
+    return [event for event in events if event["log_namespace"].startswith("mfserver.tls.listen")]

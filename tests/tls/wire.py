@@ -1,0 +1,185 @@
+"""A TLS client and a listener's protocol that talk in memory, under a clock that tests move."""
+
+# Much of Twisted, trial's assertions too, has no types.
+# mypy: allow-untyped-calls
+
+from collections.abc import Callable
+from contextlib import suppress
+from time import time
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+
+from mfserver.tls.context import ServerContext
+from mfserver.tls.listen import listen
+from tests.tls.pki import Identity
+
+__all__ = ["Application", "Listener", "Wire", "client_context"]
+
+
+class Application(Protocol):
+    """An application's protocol that remembers what happened to it."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
+
+
+class Applications(Factory):
+    """Keeps every protocol it made."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.made: list[Application] = []
+
+    def buildProtocol(self, addr: object) -> Application | None:
+        self.made.append(Application())
+        return self.made[-1]
+
+
+class Socket(StringTransport):
+    """Tells its protocol that the connection is lost in the next turn, as a real one does."""
+
+    def __init__(self, reactor: MemoryReactorClock) -> None:
+        super().__init__()
+        self.reactor = reactor
+        self.aborted = False
+        self.closed = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """twisted.web calls it."""
+
+    def loseConnection(self) -> None:
+        self._close(ConnectionDone())
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self._close(ConnectionAborted())
+
+    def _close(self, reason: Exception) -> None:
+        if not self.closed:
+            self.closed = True
+            self.reactor.callLater(0, self.protocol.connectionLost, Failure(reason))
+
+    protocol: Protocol
+
+
+class Listener:
+    """What :func:`listen` hands to the reactor, without a network."""
+
+    def __init__(
+        self,
+        context: ServerContext,
+        protocols: tuple[bytes, ...] = (),
+        *,
+        factory: IProtocolFactory | None = None,
+        now: Callable[[], float] = time,
+    ) -> None:
+        self.reactor = MemoryReactorClock()
+        self.applications = Applications()
+        listen(self.reactor, "127.0.0.1", 0, factory or self.applications, context, protocols, now=now)
+        self.factory: Factory = self.reactor.adoptedPorts[0][2]
+
+    def connect(self, context: SSL.Context, session: SSL.Session | None = None) -> "Wire":
+        """A client's connection, before its first byte."""
+        return Wire(self, context, session)
+
+
+class Wire:
+    """One connection: ``client`` is pyOpenSSL's, ``server`` the listener's protocol."""
+
+    def __init__(self, listener: Listener, context: SSL.Context, session: SSL.Session | None) -> None:
+        self.reactor = listener.reactor
+        self.client = SSL.Connection(context, None)
+        self.client.set_connect_state()
+        if session is not None:
+            self.client.set_session(session)
+        self.socket = Socket(self.reactor)
+        server = listener.factory.buildProtocol(None)
+        assert isinstance(server, Protocol)
+        self.server = server
+        self.socket.protocol = server
+        self.error: SSL.Error | None = None
+        server.makeConnection(self.socket)
+
+    def client_hello(self) -> bytes:
+        """Start the client's handshake and take its first bytes."""
+        with suppress(SSL.WantReadError):
+            self.client.do_handshake()
+        return self.client.bio_read(2**16)
+
+    def handshake(self) -> bytes:
+        """Move bytes both ways until nobody has more to say.
+
+        :return: application data that the client received.
+        """
+        self.server.dataReceived(self.client_hello())
+        return self.pump()
+
+    def pump(self) -> bytes:
+        """Move bytes both ways until nobody has more to say, and let the server's turn pass."""
+        received = b""
+        for _ in range(20):
+            self.reactor.advance(0)
+            data: bytes = self.socket.value()
+            self.socket.clear()
+            if data:
+                self.client.bio_write(data)
+            try:
+                received += self.client.recv(2**16)
+            except (SSL.WantReadError, SSL.ZeroReturnError):
+                pass
+            except SSL.Error as error:
+                self.error = self.error or error  # the first says why
+            try:
+                answer = self.client.bio_read(2**16)
+            except SSL.WantReadError:
+                answer = b""
+            if answer and not self.socket.closed:
+                self.server.dataReceived(answer)
+            elif not data:
+                break
+        return received
+
+    @property
+    def alert(self) -> str:
+        """OpenSSL's words for the alert that the client got."""
+        return str(self.error.args[0][-1][2]) if self.error is not None and self.error.args[0] else ""
+
+
+def client_context(
+    root: x509.Certificate | None = None,
+    identity: Identity | None = None,
+    *,
+    version: int = SSL.TLS1_3_VERSION,
+    protocols: list[bytes] | None = None,
+) -> SSL.Context:
+    """A client that speaks one version of TLS."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    if root is not None:
+        store = context.get_cert_store()
+        assert store is not None
+        store.add_cert(crypto.X509.from_cryptography(root))
+        context.set_verify(SSL.VERIFY_PEER)
+    if identity is not None:
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        for certificate in identity.chain:
+            context.add_extra_chain_cert(certificate)
+    if protocols is not None:
+        context.set_alpn_protos(protocols)
+    return context
