@@ -3,7 +3,7 @@
 import os
 from base64 import b64encode
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
@@ -80,7 +80,7 @@ class Passwords(Service):
         self._pending += 1
         # Cancelling what the caller holds must not free a place that is still taken.
         result: Deferred[T] = Deferred()
-        running = deferToThreadPool(self._reactor, self._pool, self._run, work)
+        running: Deferred[Any] = deferToThreadPool(self._reactor, self._pool, self._run, work)
         running.addBoth(self._done).chainDeferred(result)
         return result
 
