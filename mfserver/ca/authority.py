@@ -1,6 +1,7 @@
 """Makes the files of ``DIR/pki`` that are missing: an authority, and a server certificate signed by it.
 
-All are PEM, readable by their owner only, and appear whole or not at all.
+All are PEM, readable by their owner only, and appear whole or not at all. What root makes belongs to the
+owner of the directory that it is in.
 """
 
 import os
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from mfserver.ca.x509 import (
@@ -54,6 +56,9 @@ def ensure(directory: str, names: Sequence[str], now: datetime | None = None) ->
         if not os.path.isdir(pki):
             os.makedirs(pki, mode=0o700)
             os.chmod(pki, 0o700)
+            if os.geteuid() == 0:
+                owner = os.stat(directory)
+                os.chown(pki, owner.st_uid, owner.st_gid)
         return _make_authority(pki, now) + _make_server(pki, names, now)
     except OSError as error:
         raise ConfigurationError(
@@ -125,7 +130,7 @@ def _authority(path: str) -> tuple[x509.Certificate, PrivateKey]:
     try:
         certificate = x509.load_pem_x509_certificate(data)
         certificate_key = certificate.public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{path}.crt is no certificate in PEM", "--ca") from error
     key = _load_key(f"{path}.key")
     if _spki(key.public_key()) != _spki(certificate_key):
@@ -149,7 +154,7 @@ def _load_key(path: str) -> PrivateKey:
         key = load_pem_private_key(data, password=None)
     except TypeError as error:
         raise ConfigurationError(f"{path} is encrypted: take its passphrase off", "--data-dir") from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{path} is no private key in PEM", "--data-dir") from error
     if not isinstance(key, PrivateKey):
         raise ConfigurationError(f"{path} is no key that signs certificates", "--data-dir")
@@ -168,6 +173,9 @@ def _write(path: str, data: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
+            if os.geteuid() == 0:  # before privileges are dropped: for whoever owns the directory
+                owner = os.stat(os.path.dirname(path))
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
