@@ -1,0 +1,231 @@
+"""The HTTP server under the routes: twisted.web's, with a bound and a deadline on everything a peer sends."""
+
+# Much of twisted.web declares no types.
+# mypy: allow-untyped-calls
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.server import Request, Site
+
+from mfserver.api.resource import Root, answer_error, set_headers
+from mfserver.errors import TooLarge
+from mfserver.route import Route
+
+__all__ = [
+    "BoundedChannel",
+    "BoundedRequest",
+    "BoundedSite",
+    "make_site",
+    "HEADERS",
+    "IDLE",
+    "BODY",
+    "MAX_BODY",
+]
+
+#: Seconds from a request's first byte, or the connection's beginning, to the end of its headers.
+HEADERS: Final = 10.0
+#: Seconds that a connection may rest between two requests.
+IDLE: Final = 60.0
+#: Seconds that a body may take, besides what it needs at :data:`BODY_RATE`.
+BODY: Final = 30.0
+#: Bytes per second that a body has to come with in the long run.
+BODY_RATE: Final = 4096
+#: Seconds to read on after an answer that came before the end of the body, so that the peer sees the answer.
+LINGER: Final = 2.0
+#: Bytes of a body, where nothing else is said.
+MAX_BODY: Final = 1_048_576
+
+
+class BoundedRequest(Request):
+    """A request whose body is kept in memory, and refused as soon as it passes the site's bound."""
+
+    defaultContentType = None
+    channel: "BoundedChannel"
+    content: BytesIO
+    received = 0
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a part of the body while it is within the bound."""
+        if self.finished:
+            return
+        self.received += len(data)
+        if self.received > self.channel.site.max_body:
+            self.channel.refuse(self)
+        else:
+            self.content.write(data)
+
+
+class BoundedChannel(HTTPChannel):
+    """An HTTP connection with deadlines of its own: twisted.web's only asks for a byte now and then.
+
+    :ivar closing: nothing that comes any more is looked at.
+    """
+
+    maxHeaders = 100
+    totalHeadersSize = 16_384
+    closing = False
+    site: "BoundedSite"
+    _deadline: IDelayedCall | None = None
+    _resting = False
+    transport: Any
+
+    def connectionMade(self) -> None:
+        """Expect the first request."""
+        super().connectionMade()
+        self._expect(HEADERS)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read on, unless the connection is closing."""
+        if self.closing:
+            return
+        self._begin()
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Read a line of a request's head."""
+        if not self.closing:
+            self._begin()
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a request line or header that is too long."""
+        self._reply(b"431 Request Header Fields Too Large" if self.requests else b"414 URI Too Long")
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Read one header."""
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:  # a Content-Length of more digits than Python reads as an integer
+            self._reply(b"400 Bad Request")
+            return False
+
+    def allHeadersReceived(self) -> None:
+        """Refuse a body that is announced too long; else expect it."""
+        if self.closing:
+            return
+        length = self.length
+        bound = self.site.max_body
+        if length is not None and length > bound:
+            self.refuse(self.requests[-1])
+            return
+        self._expect(BODY + (bound if length is None else length) / BODY_RATE)
+        super().allHeadersReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Read a part of a body."""
+        if not self.closing:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """Serve the request; from here on the server is the slow one."""
+        if not self.closing:
+            self._expect(None)
+            super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        """Expect the next request, or read the rest of a refused one for a moment."""
+        if self.closing:
+            self.requests.remove(request)
+            self._expect(LINGER)
+            return
+        self._resting = True
+        self._expect(IDLE)
+        super().requestDone(request)
+
+    def refuse(self, request: Any) -> None:
+        """Answer a request whose body is too large, without reading it, and close."""
+        self.closing = True
+        bound = self.site.max_body
+        # The body is not all there, so twisted.web has not told the request what it is.
+        request.method, request.clientproto = b"POST", b"HTTP/1.1"
+        set_headers(request)
+        request.setHeader(b"Connection", b"close")
+        answer_error(request, TooLarge(f"a body has at most {bound} bytes", bound))
+
+    def loseConnection(self) -> None:
+        """Close, and cut off a peer that does not read what is left to send."""
+        self.closing = True
+        self._expect(None)
+        super().loseConnection()
+        if self.transport is not None:
+            self._deadline = self.callLater(self.abortTimeout, self._abort)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """Forget the deadlines."""
+        self._expect(None)
+        super().connectionLost(reason)
+
+    def _begin(self) -> None:
+        """The first byte of a request after a rest."""
+        if self._resting:
+            self._resting = False
+            self._expect(HEADERS)
+
+    def _expect(self, seconds: float | None) -> None:
+        """Close unless what is expected comes in time; None expects nothing."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = self.callLater(seconds, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.loseConnection()
+
+    def _abort(self) -> None:
+        self._deadline = None
+        self.transport.abortConnection()
+
+    def _reply(self, status: bytes) -> None:
+        """Answer bytes that never became a request, and close."""
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.loseConnection()
+
+
+class BoundedSite(Site):
+    """A site without an access log: a query string may hold a key.
+
+    :ivar max_body: bytes of a request's body.
+    """
+
+    protocol = BoundedChannel  # type: ignore[assignment]  # twisted.web's own wraps a channel for HTTP/2
+    displayTracebacks = False
+    noisy = False
+
+    def __init__(self, root: Root, clock: IReactorTime, max_body: int) -> None:
+        super().__init__(
+            root, requestFactory=BoundedRequest, reactor=clock, timeout=None, parsePOSTFormSubmission=False
+        )
+        self.max_body = max_body
+
+    def startFactory(self) -> None:
+        """Nothing to start."""
+
+    def stopFactory(self) -> None:
+        """Nothing to stop."""
+
+    def log(self, request: Any) -> None:
+        """Root logs what is worth it."""
+
+    def getContentFile(self, length: int | None) -> BytesIO:
+        """Where a body is kept: in memory, because it is bounded."""
+        return BytesIO()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """The ALPN names that it speaks."""
+        return [b"http/1.1"]
+
+
+def make_site(routes: Sequence[Route], clock: IReactorTime, max_body: int = MAX_BODY) -> BoundedSite:
+    """A site that serves a route table.
+
+    :param clock: what deadlines are measured by.
+    :param max_body: bytes of a request's body; a longer one is answered 413 before it is read.
+    """
+    return BoundedSite(Root(routes), clock, max_body)
