@@ -42,6 +42,14 @@ class _Failed(NamedTuple):
     error: Exception
 
 
+class _TransactionLost(Exception):
+    """The database rolled back by itself, as SQLite may on a full disk."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 class _Thread(threading.Thread):
     """One that does not keep a process alive that forgot to close its database."""
 
@@ -120,6 +128,7 @@ class Database:
     def write(self, work: Work[T]) -> "Deferred[T]":
         """Run work in the writer's thread; fire with what it returned, after the COMMIT.
 
+        Work is run again when the transaction that it was part of is lost by another's fault.
         What work raises undoes what it did, and is what the Deferred fails with.
 
         :raises Overloaded: too many wait already, or nothing could be written: nothing was done.
@@ -237,19 +246,31 @@ class Database:
             with self.engine.connect().execution_options(**sqlite.WRITER) as connection, connection.begin():
                 answers = [(request.answer, _attempt(connection, request.work)) for request in group]
             self.commits += 1
+        except _TransactionLost as lost:
+            if len(group) > 1:  # who is to blame cannot be told apart in a group
+                for request in group:
+                    self._commit([request])
+                return
+            answers = [(group[0].answer, _Failed(lost.error))]
         except Exception as error:
             answers = [(request.answer, _Failed(error)) for request in group]
         self._reactor.callFromThread(self._answer, "write", answers)
 
 
 def _attempt(connection: sa.Connection, work: Work[T]) -> T | _Failed:
-    """Do the work in a SAVEPOINT. Raises only when the transaction of the whole group is lost."""
+    """Do the work in a SAVEPOINT.
+
+    :raises _TransactionLost: it failed, and so has the whole transaction.
+    """
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            return work(connection)
+        result = work(connection)
+        savepoint.commit()
+        return result
     except Exception as error:
         if not sqlite.has_transaction(connection):
-            raise
+            raise _TransactionLost(error) from error
+        savepoint.rollback()
         return _Failed(error)
 
 

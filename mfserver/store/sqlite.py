@@ -83,11 +83,12 @@ def make_engine(path: str, connections: int) -> sa.Engine:
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Interrupt what this thread asks of SQLite inside the block when it takes longer."""
-    _limits.end = time.monotonic() + seconds
+    outer = _end()
+    _limits.end = min(outer, time.monotonic() + seconds)
     try:
         yield
     finally:
-        del _limits.end
+        _limits.end = outer
 
 
 def has_transaction(connection: sa.Connection) -> bool:
@@ -116,5 +117,10 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _end() -> float:
+    end: float = getattr(_limits, "end", float("inf"))
+    return end
+
+
 def _is_late() -> bool:
-    return time.monotonic() > getattr(_limits, "end", float("inf"))
+    return time.monotonic() > _end()

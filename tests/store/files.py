@@ -1,0 +1,34 @@
+"""Stores in files of their own."""
+
+import hmac
+import os
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from mfserver.store.store import Store
+
+__all__ = ["REACTOR", "a_path", "a_store", "digest"]
+
+#: The global one, which has real threads.
+REACTOR: Any = reactor
+
+
+def digest(key: str) -> bytes:
+    return hmac.digest(b"secret", key.encode(), "sha256")
+
+
+def a_path(case: TestCase) -> str:
+    """A file that is not there yet, in a directory that is."""
+    directory = case.mktemp()
+    os.mkdir(directory)
+    return os.path.join(os.path.abspath(directory), "store.db")
+
+
+def a_store(case: TestCase, path: str | None = None, readers: int = 2) -> Store:
+    """A store that is open until the test ends."""
+    store = Store(f"sqlite:///{path or a_path(case)}", digest, REACTOR, readers)
+    store.open()
+    case.addCleanup(store.close)
+    return store
