@@ -89,7 +89,7 @@ class Passwords(Service):
             raise Overloaded("the server is stopping")
         return work()
 
-    def _done(self, result: T) -> T:
+    def _done(self, result: Any) -> Any:
         self._pending -= 1
         return result
 

@@ -108,7 +108,7 @@ class SlowThings:
 class House:
     """A store with two users and Alice's things 1 and 2 on her channel, and the access to them."""
 
-    def __init__(self, *, slow: bool = False, things: Iterable[int] = (1, 2), **limits: int) -> None:
+    def __init__(self, slow: bool = False, things: Iterable[int] = (1, 2), **limits: int) -> None:
         self.store = MemoryStore()
         self.clock = Clock()
         self.clock.advance(1_000_000)

@@ -1,5 +1,6 @@
 """The rights of things in memory, and how a change of them ends what they let in."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,8 +21,8 @@ def begin(access: Access, key: str) -> Deferred[ThingId | None]:
 
 
 class AccessCase(SynchronousTestCase):
-    def house(self, **limits: int) -> House:
-        self.home = House(**limits)
+    def house(self, things: Iterable[int] = (1, 2), **limits: int) -> House:
+        self.home = House(False, things, **limits)
         return self.home
 
     def find(self, thing: Thing) -> ThingId | None:
