@@ -1,4 +1,21 @@
-"""How much one client may ask for, and what the server has not got."""
+"""How much one client may ask for, what the server has not got, and how that is refused."""
+
+from typing import cast
+
+from mfserver.mqtt import properties
+from mfserver.mqtt.constants import MQTT_5_0
+from mfserver.mqtt.errors import (
+    BadAuthenticationMethod,
+    PacketTooLarge,
+    ProtocolError,
+    QoSNotSupported,
+    RetainNotSupported,
+    SharedSubscriptionsNotSupported,
+    SubscriptionIdentifiersNotSupported,
+    TopicAliasInvalid,
+)
+from mfserver.mqtt.packets import Connect, Properties, Publish, Subscribe
+from mfserver.mqtt.topics import is_shared
 
 __all__ = ["Limits"]
 
@@ -76,3 +93,68 @@ class Limits:
         self.subscription_identifiers = subscription_identifiers
         self.topic_alias_maximum = topic_alias_maximum
         self.session_expiry = session_expiry
+
+    def announce(self, asked: Properties) -> Properties:
+        """What CONNACK tells a 5.0 client (3.2.2.3); left out is what it assumes anyhow.
+
+        :param asked: the properties of its CONNECT.
+        """
+        said: Properties = {
+            properties.RECEIVE_MAXIMUM: self.receive_maximum,
+            properties.MAXIMUM_PACKET_SIZE: self.max_packet,
+        }
+        if self.maximum_qos < 2:
+            said[properties.MAXIMUM_QOS] = self.maximum_qos  # [MQTT-3.2.2-9]
+        if not self.retain_available:
+            said[properties.RETAIN_AVAILABLE] = 0
+        if not self.shared_subscriptions:
+            said[properties.SHARED_SUBSCRIPTION_AVAILABLE] = 0
+        if not self.subscription_identifiers:
+            said[properties.SUBSCRIPTION_IDENTIFIERS_AVAILABLE] = 0
+        if self.topic_alias_maximum:
+            said[properties.TOPIC_ALIAS_MAXIMUM] = self.topic_alias_maximum  # [MQTT-3.2.2-18]
+        if asked.get(properties.SESSION_EXPIRY_INTERVAL) and not self.session_expiry:
+            said[properties.SESSION_EXPIRY_INTERVAL] = 0
+        return said
+
+    def check_connect(self, connect: Connect) -> None:
+        """:raises MQTTError: this CONNECT asks for what we have not got."""
+        if connect.properties is not None and properties.AUTHENTICATION_METHOD in connect.properties:
+            raise BadAuthenticationMethod("no authentication method is supported")  # [MQTT-4.12.0-1]
+        will = connect.will
+        if will is None:
+            return
+        if will.qos > self.maximum_qos:
+            raise QoSNotSupported("a will at a QoS above the maximum")  # [MQTT-3.2.2-12]
+        if will.retain and not self.retain_available:
+            raise RetainNotSupported("a retained will")  # [MQTT-3.2.2-13]
+        if len(will.payload) > self.max_payload:
+            raise PacketTooLarge("a will payload is too large")
+
+    def check_publish(self, publish: Publish) -> None:
+        """:raises MQTTError: this PUBLISH asks for what we have not got, or says what only a server says."""
+        if publish.qos > self.maximum_qos:
+            raise QoSNotSupported("a QoS above the maximum")  # [MQTT-3.2.2-11]
+        if publish.retain and not self.retain_available:
+            raise RetainNotSupported("retained messages are not available")  # [MQTT-3.2.2-14]
+        if len(publish.payload) > self.max_payload:
+            raise PacketTooLarge("a payload is too large")
+        said = publish.properties
+        if said is None:
+            return
+        if properties.SUBSCRIPTION_IDENTIFIER in said:
+            raise ProtocolError("a subscription identifier from a client")  # [MQTT-3.3.4-6]
+        if cast(int, said.get(properties.TOPIC_ALIAS, 0)) > self.topic_alias_maximum:
+            raise TopicAliasInvalid("a topic alias above the maximum")  # [MQTT-3.3.2-9] [MQTT-3.2.2-17]
+
+    def check_subscribe(self, subscribe: Subscribe, version: int) -> None:
+        """:raises MQTTError: this SUBSCRIBE asks for what CONNACK said that we have not got."""
+        if version != MQTT_5_0:
+            return
+        said = subscribe.properties
+        if said and properties.SUBSCRIPTION_IDENTIFIER in said and not self.subscription_identifiers:
+            raise SubscriptionIdentifiersNotSupported("subscription identifiers are not available")
+        if not self.shared_subscriptions and any(
+            is_shared(subscription.topic_filter) for subscription in subscribe.subscriptions
+        ):
+            raise SharedSubscriptionsNotSupported("shared subscriptions are not available")
