@@ -50,7 +50,7 @@ def make_private(path: str) -> None:
                 os.chmod(name, 0o600)
         if not os.path.isfile(path):
             raise ConfigurationError(f"{path} is not a file: name a file for the database", "--database")
-        if not os.access(os.path.dirname(path) or ".", os.W_OK | os.X_OK):
+        if not os.access(os.path.dirname(path) or ".", os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(0, "its directory cannot be written")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.store.store import Store
 
@@ -19,14 +19,14 @@ def digest(key: str) -> bytes:
     return hmac.digest(b"secret", key.encode(), "sha256")
 
 
-def a_path(case: TestCase) -> str:
+def a_path(case: SynchronousTestCase) -> str:
     """A file that is not there yet, in a directory that is."""
     directory = case.mktemp()
     os.mkdir(directory)
     return os.path.join(os.path.abspath(directory), "store.db")
 
 
-def a_store(case: TestCase, path: str | None = None, readers: int = 2) -> Store:
+def a_store(case: SynchronousTestCase, path: str | None = None, readers: int = 2) -> Store:
     """A store that is open until the test ends."""
     store = Store(f"sqlite:///{path or a_path(case)}", digest, REACTOR, readers)
     store.open()
