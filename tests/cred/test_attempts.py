@@ -118,6 +118,7 @@ class AttemptsTests(SynchronousTestCase):
 
     def test_what_is_paid_off_is_forgotten(self) -> None:
         attempts = self.attempts()
+        attempts.failed()
         for number in range(50):
             attempts.failed(str(number))
         self.clock.advance(2)

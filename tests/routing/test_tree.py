@@ -1,0 +1,182 @@
+"""The tree of subscriptions, against a matcher that only reads the rules."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.routing.tree import Options, SubscriptionTree
+
+LEVEL = st.sampled_from(["a", "b", "", "$SYS", "a.b"])
+TOPIC = st.lists(LEVEL, max_size=5).map(tuple)
+FILTER = st.tuples(st.lists(LEVEL | st.just("+"), max_size=4), st.sampled_from([[], ["#"]])).map(
+    lambda parts: (*parts[0], *parts[1])
+)
+CHANNEL = st.sampled_from(["c", "d"])
+SUBSCRIBER = st.sampled_from(["one", "two", "three"])
+STEP = st.tuples(
+    st.sampled_from(["subscribe", "subscribe", "subscribe", "unsubscribe", "remove"]),
+    CHANNEL,
+    FILTER,
+    SUBSCRIBER,
+    st.integers(0, 2),
+    st.booleans(),
+)
+
+
+def matches(levels: tuple[str, ...], topic: tuple[str, ...]) -> bool:
+    """MQTT 5.0, 4.7.1, read aloud."""
+    if levels == ("#",):
+        return True
+    if not levels or not topic:
+        return levels == topic
+    return levels[0] in ("+", topic[0]) and matches(levels[1:], topic[1:])
+
+
+class TreeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.tree: SubscriptionTree[str] = SubscriptionTree()
+
+    def assert_empty(self) -> None:
+        """Nothing is left behind, neither nodes nor subscribers."""
+        self.assertEqual((self.tree._channels, self.tree._nodes), ({}, {}))
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(STEP, max_size=25), st.lists(TOPIC, min_size=1, max_size=5))
+    def test_against_the_rules(
+        self,
+        steps: list[tuple[str, str, tuple[str, ...], str, int, bool]],
+        topics: list[tuple[str, ...]],
+    ) -> None:
+        """Whatever is subscribed, ended and matched, in any order: the rules' answer; in the end, nothing."""
+        self.setUp()
+        known: dict[tuple[str, tuple[str, ...], str], tuple[int, bool]] = {}
+        for what, channel, levels, subscriber, qos, no_local in steps:
+            key = (channel, levels, subscriber)
+            if what == "subscribe":
+                new = self.tree.subscribe(channel, levels, subscriber, Options(qos, no_local))
+                self.assertEqual(new, key not in known)
+                known[key] = (qos, no_local)
+            elif what == "unsubscribe":
+                self.assertEqual(self.tree.unsubscribe(channel, levels, subscriber), key in known)
+                known.pop(key, None)
+            else:
+                self.tree.remove(subscriber)
+                known = {key: value for key, value in known.items() if key[2] != subscriber}
+            self.assertEqual(self.tree.count(subscriber), sum(key[2] == subscriber for key in known))
+        for topic in topics:
+            for channel in ("c", "d"):
+                expected: dict[str, int] = {}
+                for (at, levels, subscriber), (qos, no_local) in known.items():
+                    if at == channel and matches(levels, topic) and not (no_local and subscriber == "one"):
+                        expected[subscriber] = max(expected.get(subscriber, 0), qos)
+                found = self.tree.match(channel, topic, "one")
+                self.assertEqual({name: options.qos for name, options in found.items()}, expected)
+        for channel, levels, subscriber in known:
+            self.assertTrue(self.tree.unsubscribe(channel, levels, subscriber))
+        self.assert_empty()
+
+    def test_examples_of_the_specification(self) -> None:
+        """MQTT 5.0, 4.7.1.2 and 4.7.1.3."""
+        for levels, topic, expected in (
+            ("sport/tennis/player1/#", "sport/tennis/player1", True),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking", True),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", True),
+            ("sport/#", "sport", True),
+            ("#", "sport/tennis", True),
+            ("sport/tennis/+", "sport/tennis/player1", True),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", False),
+            ("sport/+", "sport", False),
+            ("sport/+", "sport/", True),
+            ("+/+", "/finance", True),
+            ("/+", "/finance", True),
+            ("+", "/finance", False),
+        ):
+            with self.subTest(levels=levels, topic=topic):
+                self.setUp()
+                self.tree.subscribe("c", levels.split("/"), "one", Options())
+                self.assertEqual("one" in self.tree.match("c", topic.split("/")), expected)
+                self.assertEqual(self.tree.match("d", topic.split("/")), {})
+
+    def test_the_channel_itself(self) -> None:
+        """``channels/<id>/messages`` has no further level; ``#`` takes it as well, ``+`` not."""
+        for subscriber, levels in (("exact", ()), ("all", ("#",)), ("one", ("+",))):
+            self.tree.subscribe("c", levels, subscriber, Options())
+        self.assertEqual(set(self.tree.match("c", ())), {"exact", "all"})
+        self.assertEqual(set(self.tree.match("c", ("a",))), {"all", "one"})
+
+    def test_a_published_wildcard_is_only_text(self) -> None:
+        """Should one ever get here, it matches nobody's literal wildcard twice or at all."""
+        self.tree.subscribe("c", ("a", "#"), "one", Options(identifiers=(7,)))
+        self.tree.subscribe("c", ("+",), "two", Options(identifiers=(8,)))
+        self.assertEqual(self.tree.match("c", ("a", "#"))["one"].identifiers, (7,))
+        self.assertEqual(self.tree.match("c", ("+",))["two"].identifiers, (8,))
+
+    def test_overlapping_subscriptions_are_joined(self) -> None:
+        """The highest QoS, every identifier, one message [MQTT-3.3.4-2] [MQTT-3.3.4-3]."""
+        self.tree.subscribe("c", ("a",), "one", Options(0, False, True, (1,)))
+        self.tree.subscribe("c", ("+",), "one", Options(2, True, False, (2,)))
+        self.tree.subscribe("c", ("#",), "one", Options(1))
+        found = self.tree.match("c", ("a",))["one"]
+        self.assertEqual((found.qos, found.retain_as_published, sorted(found.identifiers)), (2, True, [1, 2]))
+
+    def test_no_local_leaves_the_other_subscriptions(self) -> None:
+        """[MQTT-3.8.3-3]; what an overlapping one without it asks for still comes, with its QoS."""
+        self.tree.subscribe("c", ("+",), "one", Options(2, no_local=True))
+        self.tree.subscribe("c", ("+",), "two", Options(2, no_local=True))
+        self.assertEqual(set(self.tree.match("c", ("a",), "one")), {"two"})
+        self.tree.subscribe("c", ("#",), "one", Options(1))
+        self.assertEqual(self.tree.match("c", ("a",), "one")["one"].qos, 1)
+        self.assertEqual(self.tree.match("c", ("a",), "two")["one"].qos, 2)
+
+    def test_a_subscription_is_replaced(self) -> None:
+        self.assertTrue(self.tree.subscribe("c", ("a",), "one", Options(2)))
+        self.assertFalse(self.tree.subscribe("c", ("a",), "one", Options(0)))
+        self.assertEqual(self.tree.match("c", ("a",))["one"].qos, 0)
+        self.assertEqual(self.tree.count("one"), 1)
+
+    def test_unsubscribe_asks_for_the_same_levels(self) -> None:
+        """A filter is ended by itself and by nothing that matches it."""
+        self.tree.subscribe("c", ("a", "b"), "one", Options())
+        for levels in ((), ("a",), ("a", "+"), ("#",), ("a", "b", "c", "d")):
+            self.assertFalse(self.tree.unsubscribe("c", levels, "one"))
+        self.assertFalse(self.tree.unsubscribe("d", (), "one"))
+        self.assertFalse(self.tree.unsubscribe("c", ("a", "b"), "two"))
+        self.assertTrue(self.tree.unsubscribe("c", ("a", "b"), "one"))
+        self.assert_empty()
+
+    def test_what_others_use_is_not_cut_off(self) -> None:
+        self.tree.subscribe("c", ("a",), "one", Options())
+        self.tree.subscribe("c", ("a", "b", "c"), "two", Options())
+        self.tree.subscribe("c", ("a", "x"), "three", Options())
+        self.tree.remove("two")
+        self.assertEqual(set(self.tree.match("c", ("a", "x"))), {"three"})
+        self.tree.remove("three")
+        self.assertEqual(set(self.tree.match("c", ("a",))), {"one"})
+        self.tree.remove("one")
+        self.tree.remove("never here")
+        self.assert_empty()
+
+    def test_hostile_filters_cost_no_more_than_their_nodes(self) -> None:
+        """Filters of ``+`` and ``a`` in every combination: 2**n paths, each node visited once."""
+        visits = 0
+
+        class Counted(dict[str, object]):
+            def get(self, key: str, default: object = None) -> object:
+                nonlocal visits
+                visits += 1
+                return super().get(key, default)
+
+        depth = 7
+        for number in range(2**depth):
+            self.tree.subscribe(
+                "c", ["+a"[number >> bit & 1] for bit in range(depth)], str(number), Options()
+            )
+        pending = [self.tree._channels["c"]]
+        nodes = 0
+        while pending:
+            node = pending.pop()
+            nodes += 1
+            pending += node.children.values()
+            node.children = Counted(node.children)  # type: ignore[assignment]
+        self.assertEqual(len(self.tree.match("c", ["a"] * depth)), 2**depth)
+        self.assertLessEqual(visits, 3 * nodes)
