@@ -46,7 +46,7 @@ class Channels:
 
     def page(self, owner: UserId, query: Query) -> Deferred[Page[Channel]]:
         condition = channels.c.owner == owner
-        return self._database.read(
+        return self._database.scan(
             lambda connection: select_page(connection, channels, condition, query, make_channel)
         )
 

@@ -72,7 +72,7 @@ class Connections:
             is_wanted = things.c.id.in_(on_it) if connected else things.c.id.not_in(on_it)
             return select_page(connection, things, (things.c.owner == owner) & is_wanted, query, make_thing)
 
-        return self._database.read(work)
+        return self._database.scan(work)
 
     def channels_with(
         self, owner: UserId, thing: ThingId, query: Query, connected: bool
@@ -84,7 +84,7 @@ class Connections:
             mine = (channels.c.owner == owner) & is_wanted
             return select_page(connection, channels, mine, query, make_channel)
 
-        return self._database.read(work)
+        return self._database.scan(work)
 
 
 def _ends(

@@ -1,4 +1,7 @@
-"""A pool of readers and one writer, each in threads of their own, so that the reactor never waits for a disk.
+"""Readers and one writer, each in threads of their own, so that the reactor never waits for a disk.
+
+Lists, which may look at every row of an owner, have readers of their own, beside those of single rows:
+nobody who asks for costly lists keeps anybody from logging in.
 
 The writer takes everything that waits and commits it as one group, since a commit costs a flush of the disk
 whatever stands in it. Each request of a group runs in a SAVEPOINT: one that fails spoils nobody. Nobody is
@@ -20,7 +23,7 @@ from mfserver.errors import ConfigurationError, Conflict, Invalid, Overloaded
 from mfserver.store import sqlite
 from mfserver.store.migrate import migrate
 
-__all__ = ["MAX_GROUP", "MAX_WAITING", "READ_SECONDS", "Database"]
+__all__ = ["MAX_GROUP", "MAX_SCANS", "MAX_WAITING", "READ_SECONDS", "Database"]
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
@@ -29,8 +32,10 @@ Work = Callable[[sa.Connection], T]
 MAX_GROUP: Final = 500
 #: Writes that may wait for theirs, and reads that may wait for a thread.
 MAX_WAITING: Final = 10_000
+#: Lists that may wait for a thread.
+MAX_SCANS: Final = 200
 #: Seconds that a read may take.
-READ_SECONDS: Final = 10.0
+READ_SECONDS: Final = 5.0
 
 
 class _Request(NamedTuple):
@@ -78,7 +83,7 @@ class Database:
 
         :param url: ``sqlite:///`` and a path.
         :param reactor: an IReactorFromThreads.
-        :param readers: threads that read.
+        :param readers: threads that look up; half as many read lists.
         :param max_waiting: writes, and reads, that may wait.
         :raises ConfigurationError: it is no such URL.
         """
@@ -86,14 +91,16 @@ class Database:
         if self.path in {url, "", ":memory:"}:
             raise ConfigurationError("the database must be sqlite:///PATH", "--database")
         self.commits = 0
-        self.engine = sqlite.make_engine(self.path, readers + 1)
+        self._readers = {
+            "read": _Readers(0, readers, "store-read"),
+            "scan": _Readers(0, (readers + 1) // 2, "store-scan"),
+        }
+        self.engine = sqlite.make_engine(self.path, 1 + sum(pool.max for pool in self._readers.values()))
         self._reactor = reactor
-        self._max_waiting = max_waiting
+        self._room = {"read": max_waiting, "scan": min(max_waiting, MAX_SCANS), "write": max_waiting}
         self._queue: SimpleQueue[_Request | None] = SimpleQueue()
-        self._readers = _Readers(0, readers, "store-read")
         self._writer: threading.Thread | None = None
-        self._waiting = {"read": 0, "write": 0}
-        self._failed = {"read": 0, "write": 0}
+        self._failed = dict.fromkeys(self._room, 0)
         self._is_closing = False
         self._closed: list[Deferred[None]] = []
 
@@ -118,12 +125,11 @@ class Database:
         :raises Overloaded: too many wait already, it took longer than :data:`READ_SECONDS`, or the database
             cannot be read.
         """
-        answer: Deferred[T] = Deferred()
-        if not self._admit("read"):
-            return fail(Overloaded("too many reads wait"))
+        return self._ask("read", work)
 
-        self._readers.callInThread(self._read, work, answer)
-        return answer
+    def scan(self, work: Work[T]) -> "Deferred[T]":
+        """Do the same with work that takes longer."""
+        return self._ask("scan", work)
 
     def write(self, work: Work[T]) -> "Deferred[T]":
         """Run work in the writer's thread; fire with what it returned, after the COMMIT.
@@ -152,19 +158,27 @@ class Database:
 
     # --- in the reactor's thread ---
 
+    def _ask(self, kind: str, work: Work[T]) -> "Deferred[T]":
+        answer: Deferred[T] = Deferred()
+        if not self._admit(kind):
+            return fail(Overloaded("too many reads wait"))
+        self._readers[kind].callInThread(self._read, kind, work, answer)
+        return answer
+
     def _admit(self, kind: str) -> bool:
-        if self._is_closing or self._waiting[kind] >= self._max_waiting:
+        if self._is_closing or not self._room[kind]:
             return False
-        self._waiting[kind] += 1
+        self._room[kind] -= 1
         if self._writer is None:
             # Not earlier: threads would not survive the fork of a daemon.
-            self._readers.start()
+            for pool in self._readers.values():
+                pool.start()
             self._writer = _Thread(target=self._write, name="store-write")
             self._writer.start()
         return True
 
     def _answer(self, kind: str, answers: "list[tuple[Deferred[Any], Any]]") -> None:
-        self._waiting[kind] -= len(answers)
+        self._room[kind] += len(answers)
         for answer, result in answers:
             if isinstance(result, _Failed):
                 answer.errback(self._translate(kind, result.error))
@@ -176,6 +190,8 @@ class Database:
         """Say what went wrong without words of a database. What is no fault of it stays as it is."""
         if isinstance(error, UnicodeEncodeError):
             return Invalid("text that is not Unicode")
+        if isinstance(error, OverflowError):
+            return Invalid("a number that is too large")
         if isinstance(error, exc.IntegrityError):
             return Conflict("it exists already")
         if isinstance(error, exc.DBAPIError) and "user-defined function" in str(error.orig):
@@ -204,22 +220,23 @@ class Database:
 
     # --- in the threads ---
 
-    def _read(self, work: Work[T], answer: "Deferred[T]") -> None:
+    def _read(self, kind: str, work: Work[T], answer: "Deferred[T]") -> None:
         result: T | _Failed
         try:
             with sqlite.deadline(READ_SECONDS), self.engine.connect() as connection:
                 result = work(connection)
         except Exception as error:
             result = _Failed(error)
-        self._reactor.callFromThread(self._answer, "read", [(answer, result)])
+        self._reactor.callFromThread(self._answer, kind, [(answer, result)])
 
     def _write(self) -> None:
         while group := self._next_group():
             self._commit(group)
-        self._readers.stop()
+        for pool in self._readers.values():
+            pool.stop()
         try:
             sqlite.checkpoint(self.engine)
-        except exc.SQLAlchemyError as error:
+        except Exception as error:  # whatever it is, close() has to end
             text = "The database could not be tidied: {why}"
             self._reactor.callFromThread(self._log.warn, text, why=_reason(error))
         self.engine.dispose()
@@ -274,6 +291,6 @@ def _attempt(connection: sa.Connection, work: Work[T]) -> T | _Failed:
         return _Failed(error)
 
 
-def _reason(error: exc.SQLAlchemyError) -> str:
+def _reason(error: Exception) -> str:
     """The driver's own words, which hold neither SQL nor values."""
     return str(getattr(error, "orig", None) or type(error).__name__)

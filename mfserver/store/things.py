@@ -47,7 +47,10 @@ class Things:
 
     def by_key(self, key: str) -> Deferred[Thing | None]:
         def work(connection: sa.Connection) -> Thing | None:
-            digest = self._digest(key)
+            try:
+                digest = self._digest(key)
+            except UnicodeEncodeError:
+                return None
             row = connection.execute(sa.select(things).where(things.c.key_digest == digest)).one_or_none()
             if row is None or not hmac.compare_digest(row.key.encode(), key.encode()):
                 return None
@@ -57,7 +60,7 @@ class Things:
 
     def page(self, owner: UserId, query: Query) -> Deferred[Page[Thing]]:
         condition = things.c.owner == owner
-        return self._database.read(
+        return self._database.scan(
             lambda connection: select_page(connection, things, condition, query, make_thing)
         )
 

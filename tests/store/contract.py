@@ -169,7 +169,17 @@ class StoreContract(Promises):
         """A part of a key, its id, another case of it and text that is no Unicode are nobody's."""
         thing = a_thing(key="abcdefghijklmnopqrstuvwxyz")
         await self.store.things.add([thing])
-        for key in (thing.key[:-1], thing.key[1:], thing.key + "a", thing.key.upper(), thing.id, "", "%"):
+        for key in (
+            thing.key[:-1],
+            thing.key[1:],
+            thing.key + "a",
+            thing.key.upper(),
+            thing.id,
+            "",
+            "%",
+            "\ud800",
+            "ä",
+        ):
             self.assertIsNone(await self.store.things.by_key(key), key)
 
     async def test_things_are_added_all_or_none(self) -> None:

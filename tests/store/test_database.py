@@ -242,7 +242,38 @@ class BoundTests(DatabaseTestCase):
         await self.assertFailure(self.store.channels.add([a_channel(name="\ud800")]), Invalid)
         await self.assertFailure(self.store.users.by_email("\ud800"), Invalid)
         await self.assertFailure(self.store.things.page(ANN, Query(name="\ud800")), Invalid)
-        await self.assertFailure(self.store.things.by_key("\ud800"), Invalid)
+
+    async def test_number_that_is_too_large(self) -> None:
+        """A number that no database holds is refused."""
+        user = a_user(generation=2**63)
+        await self.assertFailure(self.store.users.add(user), Invalid)
+
+    async def test_lists_keep_nobody_from_logging_in(self) -> None:
+        """While all threads for lists are busy, look-ups are answered; lists have a mark of their own."""
+        database, gate = self._bounded(), Gate()
+        waiting: list[Deferred[Any]] = [database.scan(gate), database.scan(count), database.scan(count)]
+        await gate.entered()
+        self.failureResultOf(database.scan(count), Overloaded)
+        self.assertEqual(await database.read(count), 0)
+        self.assertFalse(any(deferred.called for deferred in waiting))
+        gate.open()
+        await gatherResults(waiting)
+
+    async def test_pages_are_lists(self) -> None:
+        """Every page of the store is read by the threads for lists."""
+        names: list[str] = []
+        sa.event.listen(
+            self.database.engine, "checkout", lambda *_: names.append(threading.current_thread().name)
+        )
+        thing, channel = a_thing(), a_channel()
+        await self.store.things.add([thing])
+        await self.store.channels.add([channel])
+        del names[:]
+        await self.store.things.page(ANN, Query())
+        await self.store.channels.page(ANN, Query())
+        await self.store.connections.things_on(ANN, channel.id, Query(), True)
+        await self.store.connections.channels_with(ANN, thing.id, Query(), True)
+        self.assertEqual(["scan" in name for name in names], [True] * 4)
 
     async def test_errors_name_no_key(self) -> None:
         """Neither an error nor what it came from shows a key or a password's hash."""
