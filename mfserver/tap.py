@@ -6,8 +6,9 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.python import usage
 
+from mfserver import __version__
 from mfserver.errors import ConfigurationError
-from mfserver.service import make_service
+from mfserver.service import MainfluxService
 from mfserver.settings import DEFAULT_PORTS, PLAIN, Address, Settings, parse_address, parse_number
 
 __all__ = ["Options", "makeService"]
@@ -44,7 +45,6 @@ class Options(usage.Options):
         ["cert", None, None, "The server's certificate. [default: DIR/pki/mainflux-server.crt, made]"],
         ["key", None, None, "Its private key. [default: DIR/pki/mainflux-server.key, made]"],
         ["ca", None, None, "What thing certificates must chain to. [default: DIR/pki/ca.crt, made]"],
-        ["ca-key", None, None, "The private key of the authority that issues. [default: DIR/pki/ca.key]"],
         ["tls-min", None, None, "The oldest TLS version: 1.2 or 1.3. [default: 1.2]"],
         ["max-message", None, None, "Bytes of one message, on every protocol. [default: 1048576]"],
         ["registration", None, None, "May anyone POST /users: open or closed. [default: open]"],
@@ -54,7 +54,7 @@ class Options(usage.Options):
     ]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self["server-name"] = []
 
     def opt_server_name(self, name: str) -> None:
@@ -63,8 +63,6 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Print the version of mfserver and exit."""
-        from mfserver import __version__
-
         print(f"mfserver {__version__}")
         raise SystemExit(0)
 
@@ -77,15 +75,15 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """What twistd runs."""
-    return make_service(options.settings)
+    from twisted.internet import reactor
+
+    return MainfluxService(options.settings, reactor)
 
 
 def _settings(options: Any, environment: dict[str, str]) -> Settings:
     def given(name: str) -> str | None:
-        value = options[name]
-        if value is None:
-            value = environment.get("MF_" + name.upper().replace("-", "_")) or None
-        return value
+        value: str | None = options[name]
+        return value or environment.get("MF_" + name.upper().replace("-", "_")) or None
 
     def choice(name: str, default: str) -> str:
         value = given(name) or default
@@ -110,7 +108,6 @@ def _settings(options: Any, environment: dict[str, str]) -> Settings:
         certificate=given("cert"),
         key=given("key"),
         ca=given("ca"),
-        ca_key=given("ca-key"),
         server_names=tuple(name.strip() for name in names if name.strip()),
         tls_min=choice("tls-min", "1.2"),
         max_message=number("max-message", 1 << 20),

@@ -5,6 +5,7 @@ IDENTITY: every claim in one request counts, and a header or parameter that is r
 
 import base64
 import binascii
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from twisted.web.http import Request
@@ -13,10 +14,11 @@ from mfserver.address import network
 from mfserver.errors import Invalid, NotAuthorized, Unauthenticated
 from mfserver.records import Claims
 
-__all__ = ["request_claims", "query_parameter", "single_header", "is_cross_site"]
+__all__ = ["request_claims", "request_content_type", "query_parameter", "single_header", "is_cross_site"]
 
 #: Query parameters in which a thing key may stand.
-_KEY_PARAMETERS = ("authorization", "auth")
+_KEY_PARAMETERS: Final = ("authorization", "auth")
+_MAX_CONTENT_TYPE: Final = 255
 
 
 def request_claims(request: Request, *, needs_key: bool = False) -> Claims:
@@ -43,11 +45,29 @@ def request_claims(request: Request, *, needs_key: bool = False) -> Claims:
         if value is not None:
             keys.append(value)
     return Claims(
-        address=network(request.getClientAddress().host),
+        address=network(request.getClientAddress().host),  # type: ignore[no-untyped-call]
         keys=tuple(keys),
         thing_id=thing_id or None,
         needs_key=needs_key or is_cross_site(request),
     )
+
+
+def request_content_type(request: Request) -> str:
+    """The media type that a request names for what it publishes, in a header or a query parameter.
+
+    It goes into MQTT 5's string of that name, so it holds no control characters.
+
+    :return: ``""`` where none is named.
+    :raises Invalid: it is no media type, or the two differ.
+    """
+    header = single_header(request, "content-type")
+    parameter = query_parameter(request, "content-type")
+    if header and parameter and header != parameter:
+        raise Invalid("the content type is given twice", "content-type")
+    value = header or parameter or ""
+    if len(value) > _MAX_CONTENT_TYPE or not value.isprintable():
+        raise Invalid(f"a content type has at most {_MAX_CONTENT_TYPE} printable characters", "content-type")
+    return value
 
 
 def is_cross_site(request: Request) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from twisted.web.http import Request
 
 from mfserver import message
-from mfserver.adapters.claims import request_claims, single_header
+from mfserver.adapters.claims import request_claims, request_content_type
 from mfserver.errors import NotAuthorized, TooLarge
 from mfserver.interfaces import IAuthenticator
 from mfserver.message import Message
@@ -55,7 +55,7 @@ class HTTPAdapter:
         """
         topic = parse_path(parameters["channel"], parameters["subtopic"])
         claims = request_claims(request)
-        content_type = single_header(request, "content-type") or topic.content_type
+        content_type = request_content_type(request) or topic.content_type
         payload = self._payload(request)
         thing, logout = await self._authenticator.authenticate(
             claims, peer_of(request.channel.transport), None
@@ -80,9 +80,10 @@ class HTTPAdapter:
         finally:
             logout()
         request.setResponseCode(202)
-        request.setHeader(b"content-length", b"0")
+        request.setHeader(b"content-length", b"0")  # type: ignore[no-untyped-call]
 
     def _payload(self, request: Request) -> bytes:
+        assert request.content is not None  # twisted.web has read all of it
         payload: bytes = request.content.read(self._max_message + 1)
         if len(payload) > self._max_message:
             raise TooLarge(f"a message has at most {self._max_message} bytes", self._max_message)

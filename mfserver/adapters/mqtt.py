@@ -18,7 +18,7 @@ from mfserver.errors import Invalid, MFServerError, NotAuthorized, Overloaded, S
 from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, ISubscriber, IThing
 from mfserver.message import Message
 from mfserver.mqtt import constants as mqtt
-from mfserver.mqtt.connection import Connection, Limits
+from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import (
     ConnectionFailed,
     ConnectReceived,
@@ -28,6 +28,8 @@ from mfserver.mqtt.events import (
     SubscribeReceived,
     UnsubscribeReceived,
 )
+from mfserver.mqtt.limits import Limits
+from mfserver.mqtt.packets import Publish, Subscription
 from mfserver.records import ChannelId, Claims
 from mfserver.routing.router import Router
 from mfserver.routing.sessions import Sessions
@@ -46,11 +48,16 @@ _REASON_CODES: Final[dict[type[MFServerError], int]] = {
     Invalid: mqtt.TOPIC_NAME_INVALID,
 }
 
+#: Seconds that a client which does not read has for the last bytes.
+_CLOSE_SECONDS: Final = 5.0
+
 
 class MQTTAdapter:
     """Everything that the server's MQTT connections share.
 
     :param limits: the core's bounds.
+    :param is_over_limit: whether an address has more connections than it may.
+    :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param clock: an ``IReactorTime``: deadlines, and the turn that writes wait for.
     :param now: the wall clock, in nanoseconds since 1970.
     :ivar dropped: messages that connections which are over were too slow for.
@@ -64,6 +71,8 @@ class MQTTAdapter:
         *,
         limits: Limits,
         turn: Turn,
+        is_over_limit: Callable[[str], bool],
+        report: Callable[[str, str], None],
         clock: Any,
         now: Callable[[], int],
     ) -> None:
@@ -72,6 +81,8 @@ class MQTTAdapter:
         self.sessions = sessions
         self.limits = limits
         self.turn = turn
+        self.is_over_limit = is_over_limit
+        self.report = report
         self.clock = clock
         self.now = now
         self.dropped = 0
@@ -118,6 +129,7 @@ class MQTTProtocol(Protocol):
         self._logout: Callable[[], None] | None = None
         self._deadline: IDelayedCall | None = None
         self._over = False
+        self._uncommitted = 0
         self._handle: dict[type, Callable[[Any], None]] = {
             ConnectReceived: self._connect_received,
             PublishReceived: self._publish_received,
@@ -148,9 +160,7 @@ class MQTTProtocol(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._over = True
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._stop_deadline()
         adapter = self._adapter
         adapter.connections.discard(self)
         adapter.dropped += self._connection.dropped
@@ -173,6 +183,7 @@ class MQTTProtocol(Protocol):
             self.transport.write(data)
         if self._connection.closed:
             self._over = True
+            self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)  # type: ignore[attr-defined]
             self.transport.unregisterProducer()  # type: ignore[attr-defined]
             self.transport.loseConnection()
 
@@ -208,13 +219,9 @@ class MQTTProtocol(Protocol):
 
     def close(self, reason_code: int, reason: str) -> None:
         """Say why in MQTT 5.0's DISCONNECT, or in a CONNACK before the client was accepted, and close."""
-        if self._over:
-            return
-        if self._connection.is_connecting:
-            self._connection.send_connack(reason_code, reason_string=reason)
-        else:
+        if not self._over:
             self._connection.disconnect(reason_code, reason)
-        self.flush()
+            self.flush()
 
     # --- the core's events ---
 
@@ -228,12 +235,15 @@ class MQTTProtocol(Protocol):
         """The core has done it all."""
 
     def _connection_failed(self, event: ConnectionFailed) -> None:
-        self._log.debug("{address} broke MQTT: {error}", address=self._address, error=event.error)
+        self._adapter.report("an MQTT connection failed", f"{self._address}: {event.text}")
 
     def _connect_received(self, event: ConnectReceived) -> None:
         """Find out who it is. The core holds what follows the CONNECT until then, and we stop reading."""
         assert self.transport is not None
         packet = event.packet
+        if self._adapter.is_over_limit(self._address):
+            self.close(mqtt.QUOTA_EXCEEDED, "too many connections")
+            return
         password = packet.password
         claims = Claims(
             address=self._address,
@@ -263,7 +273,7 @@ class MQTTProtocol(Protocol):
             raise
         self._logout = logout
         assigned = None if packet.client_id else f"mf-{uuid4()}"
-        if not packet.clean_start and connection.version < mqtt.VERSION_5:
+        if not packet.clean_start and connection.version < mqtt.MQTT_5_0:
             self._log.info(
                 "thing {thing} asked for a session that is kept; it ends with its connection", thing=thing.id
             )
@@ -275,12 +285,12 @@ class MQTTProtocol(Protocol):
     def _refused(self, failure: Failure) -> None:
         if self._over:
             return
-        failure.trap(Exception)
+        failure.trap(Exception)  # type: ignore[no-untyped-call]
         error = failure.value
         if isinstance(error, MFServerError):
             code = _REASON_CODES.get(type(error), mqtt.UNSPECIFIED_ERROR)
             self._connection.send_connack(code, reason_string=str(error))
-            self._log.debug("{address} was refused: {error}", address=self._address, error=error)
+            self._adapter.report("an MQTT CONNECT was refused", f"{self._address}: {error}")
         else:
             self._log.failure("a CONNECT could not be answered", failure)
             self._connection.send_connack(mqtt.UNSPECIFIED_ERROR)
@@ -295,67 +305,83 @@ class MQTTProtocol(Protocol):
             self.transport.resumeProducing()  # type: ignore[attr-defined]
 
     def _publish_received(self, event: PublishReceived) -> None:
-        adapter = self._adapter
+        adapter, packet = self._adapter, event.packet
         try:
-            topic = parse(event.topic)
+            topic = parse(packet.topic)
         except Invalid:
             topic = None
         if topic is None or topic.channel not in self.thing.channels:
-            self._refuse_publish(event)
+            self._refuse_publish(packet)
             return
         published = adapter.router.publish(
             incoming_message(
-                topic, self.thing.id, event.payload, event.qos, event.properties, adapter.now(), self
+                topic, self.thing.id, packet.payload, packet.qos, packet.properties, adapter.now(), self
             )
         )
         if published is not None:
-            published.addCallbacks(self._published, self._not_kept, callbackArgs=(event.packet_id,))
-        elif event.qos:
-            self._connection.send_puback(event.packet_id)
+            self._wait_for_commits()
+            published.addCallbacks(self._published, self._not_kept, callbackArgs=(packet.packet_id,))
+        elif packet.qos:
+            self._connection.send_puback(packet.packet_id)
+
+    def _wait_for_commits(self) -> None:
+        """Stop reading from a publisher whose messages are not committed as fast as they come."""
+        self._uncommitted += 1
+        if self._uncommitted == self._adapter.limits.receive_maximum:
+            assert self.transport is not None
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def _published(self, _: None, packet_id: int) -> None:
-        if packet_id and not self._connection.closed:
+        if self._over:
+            return
+        if packet_id:
             self._connection.send_puback(packet_id)
             self._adapter.turn.add(self)
+        if self._uncommitted == self._adapter.limits.receive_maximum:
+            assert self.transport is not None
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
+        self._uncommitted -= 1
 
     def _not_kept(self, failure: Failure) -> None:
         """It could not be committed: the client must send it again, so it gets no acknowledgement."""
         self._log.failure("a PUBLISH could not be stored", failure)
         self.close(mqtt.UNSPECIFIED_ERROR, "the message could not be stored")
 
-    def _refuse_publish(self, event: PublishReceived) -> None:
+    def _refuse_publish(self, packet: Publish) -> None:
         """MQTT 5.0 has a reason code for it; older versions can only close."""
-        if self._connection.version >= mqtt.VERSION_5 and event.qos:
-            self._connection.send_puback(event.packet_id, mqtt.NOT_AUTHORIZED)
+        if self._connection.version >= mqtt.MQTT_5_0 and packet.qos:
+            self._connection.send_puback(packet.packet_id, mqtt.NOT_AUTHORIZED)
         else:
             self.close(mqtt.NOT_AUTHORIZED, "the thing may not publish there")  # [MQTT-3.3.5-2]
 
     def _subscribe_received(self, event: SubscribeReceived) -> None:
-        codes = [self._subscribe(topic_filter, options) for topic_filter, options in event.subscriptions]
-        self._connection.send_suback(event.packet_id, codes)  # [MQTT-3.8.4-1]
+        packet = event.packet
+        codes = [self._subscribe(subscription) for subscription in packet.subscriptions]
+        self._connection.send_suback(packet.packet_id, codes)  # [MQTT-3.8.4-1]
 
-    def _subscribe(self, topic_filter: str, options: Any) -> int:
+    def _subscribe(self, subscription: Subscription) -> int:
         """Subscribe to one filter. :return: its reason code in the SUBACK."""
         try:
-            parsed = parse_filter(topic_filter)
+            parsed = parse_filter(subscription.topic_filter)
         except Invalid:
             return mqtt.TOPIC_FILTER_INVALID
         if parsed.share:
             return mqtt.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         if parsed.channel not in self.thing.channels:
             return mqtt.NOT_AUTHORIZED
-        granted = min(options.qos, self._adapter.limits.maximum_qos)
+        granted = min(subscription.qos, self._adapter.limits.maximum_qos)
         try:
             self._adapter.router.subscribe(
-                parsed, self, Options(qos=granted, no_local=options.no_local), exact=True
+                parsed, self, Options(qos=granted, no_local=subscription.no_local), exact=True
             )
         except Overloaded:
             return mqtt.QUOTA_EXCEEDED
         return granted
 
     def _unsubscribe_received(self, event: UnsubscribeReceived) -> None:
-        codes = [self._unsubscribe(topic_filter) for topic_filter in event.filters]
-        self._connection.send_unsuback(event.packet_id, codes)  # [MQTT-3.10.4-4]
+        packet = event.packet
+        codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]
+        self._connection.send_unsuback(packet.packet_id, codes)  # [MQTT-3.10.4-4]
 
     def _unsubscribe(self, topic_filter: str) -> int:
         try:
@@ -382,9 +408,6 @@ class MQTTProtocol(Protocol):
 
     def _watch_deadline(self) -> None:
         """Wake when the core's next deadline may have passed. A packet moves it without a timer's work."""
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None
         if self._over:
             return
         now = self._adapter.clock.seconds()
@@ -392,4 +415,14 @@ class MQTTProtocol(Protocol):
         self.flush()
         deadline = self._connection.next_deadline()
         if not self._over and deadline is not None:
-            self._deadline = self._adapter.clock.callLater(max(deadline - now, 0.1), self._watch_deadline)
+            self._set_deadline(max(deadline - now, 0.1), self._watch_deadline)
+
+    def _set_deadline(self, seconds: float, call: Callable[[], None]) -> None:
+        """Put the one timer of this connection."""
+        self._stop_deadline()
+        self._deadline = self._adapter.clock.callLater(seconds, call)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None

@@ -1,26 +1,15 @@
 """What an MQTT packet and a message are to each other."""
 
-from typing import Final
-
 from mfserver import message
 from mfserver.message import Message
-from mfserver.mqtt import constants as mqtt
+from mfserver.mqtt.constants import MQTT_3_1_1, MQTT_5_0
 from mfserver.mqtt.encode import EncodedPublish, encode_publish_parts
+from mfserver.mqtt.packets import Properties
+from mfserver.mqtt.properties import CONTENT_TYPE, message_properties
 from mfserver.records import ThingId
 from mfserver.topic import Topic
 
 __all__ = ["incoming_message", "encoded_publish"]
-
-# The properties of a PUBLISH that its subscribers receive (MQTT 5.0, 3.3.2.3); a topic alias and a
-# subscription identifier belong to one network connection.
-_TRAVELLING: Final = (
-    mqtt.PAYLOAD_FORMAT_INDICATOR,
-    mqtt.MESSAGE_EXPIRY_INTERVAL,
-    mqtt.CONTENT_TYPE,
-    mqtt.RESPONSE_TOPIC,
-    mqtt.CORRELATION_DATA,
-    mqtt.USER_PROPERTY,
-)
 
 
 def incoming_message(
@@ -28,7 +17,7 @@ def incoming_message(
     publisher: ThingId,
     payload: bytes,
     qos: int,
-    properties: dict[int, object] | None,
+    properties: Properties | None,
     now: int,
     origin: object,
 ) -> Message:
@@ -37,12 +26,11 @@ def incoming_message(
     :param now: nanoseconds since 1970.
     :param origin: the session that publishes it, for "no local" subscriptions.
     """
+    travelling = message_properties(properties)
     content_type = topic.content_type
-    travelling = None
-    if properties:
-        travelling = {key: properties[key] for key in _TRAVELLING if key in properties} or None
-        content_type = str(properties.get(mqtt.CONTENT_TYPE, content_type))
-    result = Message(
+    if travelling is not None:
+        content_type = str(travelling.get(CONTENT_TYPE, content_type))
+    return Message(
         topic.channel,
         topic.levels,
         topic.subtopic,
@@ -53,20 +41,19 @@ def incoming_message(
         now,
         qos,
         properties=travelling,
+        origin=origin,
     )
-    result.origin = origin
-    return result
 
 
 def encoded_publish(message: Message, version: int, qos: int) -> EncodedPublish:
     """The PUBLISH that takes a message to every subscriber of one version and QoS: encoded once."""
-    is_5 = version >= mqtt.VERSION_5
+    is_5 = version >= MQTT_5_0
     key = 4 * is_5 + qos
     cached = message.encoded.get(key)
     if isinstance(cached, EncodedPublish):
         return cached
     encoded = encode_publish_parts(
-        mqtt.VERSION_5 if is_5 else mqtt.VERSION_311,
+        MQTT_5_0 if is_5 else MQTT_3_1_1,
         message.topic,
         message.payload,
         qos,
@@ -76,7 +63,7 @@ def encoded_publish(message: Message, version: int, qos: int) -> EncodedPublish:
     return encoded
 
 
-def _properties(message: Message) -> dict[int, object] | None:
-    if message.content_type and not (message.properties and mqtt.CONTENT_TYPE in message.properties):
-        return {**(message.properties or {}), mqtt.CONTENT_TYPE: message.content_type}
+def _properties(message: Message) -> Properties | None:
+    if message.content_type and not (message.properties and CONTENT_TYPE in message.properties):
+        return {**(message.properties or {}), CONTENT_TYPE: message.content_type}
     return message.properties

@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import connectionDone
@@ -12,17 +11,13 @@ from zope.interface import implementer
 
 from mfserver.adapters.mqtt import MQTTAdapter, MQTTProtocol
 from mfserver.adapters.upgrade import upgrade
-from mfserver.adapters.ws import set_websocket_options
+from mfserver.adapters.websocket import NORMAL, UNSUPPORTED_DATA, BoundedWebSocket, websocket_factory
 from mfserver.route import Route
 from mfserver.tls.peer import Peer, peer_of
 
 __all__ = ["MQTTOverWS"]
 
-#: Bytes that a packet needs besides its payload: topic, properties, and a CONNECT's other fields.
-_FRAME_SLACK: Final = 512 * 1024
 _SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")
-_UNSUPPORTED_DATA: Final = 1003
-_NORMAL: Final = 1000
 
 
 @implementer(ITransport)
@@ -35,13 +30,13 @@ class _Transport:
         self._socket = socket
 
     def write(self, data: bytes) -> None:
-        self._socket.sendMessage(data, isBinary=True)  # [MQTT-6.0.0-1]
+        self._socket.sendMessage(data, isBinary=True)  # type: ignore[no-untyped-call]  # [MQTT-6.0.0-1]  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        self._socket.sendClose(_NORMAL)
+        self._socket.close(NORMAL)
 
     def abortConnection(self) -> None:
         self._socket.transport.abortConnection()
@@ -65,7 +60,7 @@ class _Transport:
         self._socket.transport.resumeProducing()
 
 
-class _Socket(WebSocketServerProtocol):  # type: ignore[misc]
+class _Socket(BoundedWebSocket):
     """One WebSocket that carries MQTT."""
 
     def __init__(self, mqtt: MQTTProtocol) -> None:
@@ -77,22 +72,22 @@ class _Socket(WebSocketServerProtocol):  # type: ignore[misc]
         for subprotocol in _SUBPROTOCOLS:
             if subprotocol in request.protocols:
                 return subprotocol  # [MQTT-6.0.0-4]
-        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "offer the subprotocol mqtt")
+        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "offer the subprotocol mqtt")  # type: ignore[no-untyped-call]
 
     def onOpen(self) -> None:
         self._is_open = True
-        self._mqtt.makeConnection(_Transport(self))
+        self._mqtt.makeConnection(_Transport(self))  # type: ignore[no-untyped-call]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if isBinary:
             self._mqtt.dataReceived(payload)  # [MQTT-6.0.0-2]
         else:
-            self.sendClose(_UNSUPPORTED_DATA, "MQTT comes in binary frames")  # [MQTT-6.0.0-1]
+            self.close(UNSUPPORTED_DATA, "MQTT comes in binary frames")  # [MQTT-6.0.0-1]
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self._is_open:
             self._is_open = False
-            self._mqtt.connectionLost(Failure(connectionDone.value))
+            self._mqtt.connectionLost(Failure(connectionDone.value))  # type: ignore[no-untyped-call]
 
 
 class MQTTOverWS:
@@ -101,10 +96,11 @@ class MQTTOverWS:
     :param adapter: what its connections share with those over TCP and TLS.
     """
 
-    def __init__(self, adapter: MQTTAdapter, *, max_message: int, reactor: Any) -> None:
+    def __init__(self, adapter: MQTTAdapter, *, reactor: Any) -> None:
         self._adapter = adapter
-        self._factory = WebSocketServerFactory(reactor=reactor, protocols=list(_SUBPROTOCOLS))
-        set_websocket_options(self._factory, max_message + _FRAME_SLACK)
+        self._factory = websocket_factory(
+            adapter.limits.max_packet + adapter.limits.max_connect, reactor, _SUBPROTOCOLS
+        )
 
     def routes(self) -> list[Route]:
         """``/mqtt``, as in Mainflux."""

@@ -3,6 +3,7 @@
 twisted.web reads the request and we decide on it; only then does WebSocket code see the connection.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory, ITransport
@@ -11,6 +12,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.http import Request
 from zope.interface import implementer
 
+from mfserver.address import network
 from mfserver.errors import Invalid
 
 __all__ = ["WebFactory", "WebConnection", "upgrade"]
@@ -25,6 +27,10 @@ _HANDSHAKE_HEADERS = (
     "sec-websocket-version",
     "sec-websocket-protocol",
     "sec-websocket-extensions",
+)
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 34\r\n"
+    b'Retry-After: 10\r\nConnection: close\r\n\r\n{"error":"too many connections"}\r\n'
 )
 
 
@@ -41,30 +47,30 @@ class _Transport:
         self.disconnecting = False
 
     def write(self, data: bytes) -> None:
-        self._connection.write(data)
+        self._connection.write(data)  # type: ignore[no-untyped-call]
 
     def writeSequence(self, data: Any) -> None:
-        self._connection.writeSequence(data)
+        self._connection.writeSequence(data)  # type: ignore[no-untyped-call]
 
     def loseConnection(self) -> None:
         self.disconnecting = True
-        self._connection.loseConnection()
+        self._connection.loseConnection()  # type: ignore[no-untyped-call]
 
     def abortConnection(self) -> None:
         self.disconnecting = True
         self._connection.abortConnection()
 
     def getPeer(self) -> Any:
-        return self._connection.getPeer()
+        return self._connection.getPeer()  # type: ignore[no-untyped-call]
 
     def getHost(self) -> Any:
-        return self._connection.getHost()
+        return self._connection.getHost()  # type: ignore[no-untyped-call]
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._connection.registerProducer(producer, streaming)
+        self._connection.registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
 
     def unregisterProducer(self) -> None:
-        self._connection.unregisterProducer()
+        self._connection.unregisterProducer()  # type: ignore[no-untyped-call]
 
     def pauseProducing(self) -> None:
         self._connection.pauseProducing()
@@ -76,23 +82,36 @@ class _Transport:
         self._connection.setTcpNoDelay(enabled)
 
 
-class WebConnection(ProtocolWrapper):  # type: ignore[misc]
+class WebConnection(ProtocolWrapper):
     """Carries an HTTP channel until :func:`upgrade` puts another protocol in its place."""
 
+    factory: "WebFactory"
     _lost = False
+    _one_too_many = False
+
+    def makeConnection(self, transport: Any) -> None:
+        self._one_too_many = self.factory.is_over_limit(network(getattr(transport.getPeer(), "host", "")))
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._one_too_many:
+            self.write(_TOO_MANY)  # type: ignore[no-untyped-call]
+            self.loseConnection()  # type: ignore[no-untyped-call]
+        else:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Any = None) -> None:
         self._lost = True
-        super().connectionLost(reason)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def upgrade(self, request: Request, protocol: Protocol) -> None:
         """Let another protocol have the connection, from the request's first byte on."""
         channel = request.channel
-        channel.setTimeout(None)
+        channel.setTimeout(None)  # type: ignore[no-untyped-call]
         channel.transport = None
-        self.unregisterProducer()
+        self.unregisterProducer()  # type: ignore[no-untyped-call]
         self.wrappedProtocol = protocol
-        protocol.makeConnection(_Transport(self))
+        protocol.makeConnection(_Transport(self))  # type: ignore[no-untyped-call]
         self.resumeProducing()
         protocol.dataReceived(_handshake(request))
 
@@ -102,14 +121,18 @@ class WebConnection(ProtocolWrapper):  # type: ignore[misc]
         return self._lost
 
 
-class WebFactory(WrappingFactory):  # type: ignore[misc]
-    """Wraps a Site so that its connections can be upgraded."""
+class WebFactory(WrappingFactory):
+    """Wraps a Site so that its connections can be upgraded.
+
+    :param is_over_limit: whether an address has more connections than it may.
+    """
 
     protocol = WebConnection
     noisy = False
 
-    def __init__(self, site: IProtocolFactory) -> None:
-        super().__init__(site)
+    def __init__(self, site: IProtocolFactory, is_over_limit: Callable[[str], bool]) -> None:
+        super().__init__(site)  # type: ignore[no-untyped-call]
+        self.is_over_limit = is_over_limit
 
     def logPrefix(self) -> str:
         return "web"
@@ -121,7 +144,7 @@ def upgrade(request: Request, protocol: Protocol) -> bool:
     :return: False when the peer is gone: the protocol was not connected and never will be.
     :raises Invalid: the request came on a connection that cannot be upgraded.
     """
-    connection = request.channel.transport
+    connection: object = request.channel.transport
     if not isinstance(connection, WebConnection):
         raise Invalid("this connection cannot be upgraded", "upgrade")
     if connection.lost:

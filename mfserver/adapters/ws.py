@@ -4,16 +4,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 from twisted.logger import Logger
 from twisted.web.http import Request
 from zope.interface import implementer
 
 from mfserver import message
-from mfserver.adapters.claims import query_parameter, request_claims, single_header
+from mfserver.adapters.claims import request_claims, request_content_type
 from mfserver.adapters.upgrade import upgrade
-from mfserver.errors import Invalid, MFServerError, NotAuthorized
+from mfserver.adapters.websocket import (
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    POLICY_VIOLATION,
+    BoundedWebSocket,
+    websocket_factory,
+)
+from mfserver.errors import MFServerError, NotAuthorized
 from mfserver.interfaces import IAuthenticator, ILiveConnection, ISubscriber, IThing
 from mfserver.message import Message
 from mfserver.records import ChannelId
@@ -23,42 +29,11 @@ from mfserver.routing.tree import Options
 from mfserver.tls.peer import peer_of
 from mfserver.topic import Topic, TopicFilter, parse_path, parse_path_filter
 
-__all__ = ["WSAdapter", "WSProtocol", "set_websocket_options"]
-
-# Close codes (RFC 6455, 7.4.1).
-_GOING_AWAY: Final = 1001
-_POLICY_VIOLATION: Final = 1008
-_INTERNAL_ERROR: Final = 1011
-
-#: Seconds between pings, and for the answer to one.
-_PING_INTERVAL: Final = 30
-_PING_TIMEOUT: Final = 30
-#: Seconds for the opening and for the closing handshake.
-_HANDSHAKE_TIMEOUT: Final = 10
-
-
-def set_websocket_options(factory: WebSocketServerFactory, max_message: int) -> None:
-    """The bounds that every WebSocket of the server has.
-
-    :param max_message: bytes of one message; a longer one closes with 1009.
-    """
-    factory.setProtocolOptions(
-        versions=[13],
-        webStatus=False,
-        utf8validateIncoming=True,
-        maxFramePayloadSize=max_message,
-        maxMessagePayloadSize=max_message,
-        autoPingInterval=_PING_INTERVAL,
-        autoPingTimeout=_PING_TIMEOUT,
-        openHandshakeTimeout=_HANDSHAKE_TIMEOUT,
-        closeHandshakeTimeout=_HANDSHAKE_TIMEOUT,
-        failByDrop=False,
-        tcpNoDelay=True,
-    )
+__all__ = ["WSAdapter", "WSProtocol"]
 
 
 @implementer(ILiveConnection, ISubscriber)
-class WSProtocol(WebSocketServerProtocol):  # type: ignore[misc]
+class WSProtocol(BoundedWebSocket):
     """One thing's WebSocket on one topic.
 
     :ivar thing: who it is, once it is known.
@@ -97,11 +72,11 @@ class WSProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def onConnect(self, request: Any) -> None:
         if self._ended is not None:
-            raise ConnectionDeny(ConnectionDeny.FORBIDDEN, self._ended)
+            raise ConnectionDeny(ConnectionDeny.FORBIDDEN, self._ended)  # type: ignore[no-untyped-call]
 
     def onOpen(self) -> None:
         if self._ended is not None:
-            self.sendClose(_POLICY_VIOLATION, self._ended)
+            self.close(POLICY_VIOLATION, self._ended)
             return
         self._is_open = True
         self.transport.registerProducer(self, True)
@@ -125,10 +100,10 @@ class WSProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if self._paused:
             self._wait(message, qos)
         else:
-            self._send(message)
+            self._send_message(message)
 
-    def _send(self, message: Message) -> None:
-        self.sendMessage(message.payload, isBinary=not _is_text(message))
+    def _send_message(self, message: Message) -> None:
+        self.sendMessage(message.payload, isBinary=not _is_text(message))  # type: ignore[no-untyped-call]
 
     def _wait(self, message: Message, qos: int) -> None:
         """Keep it until the peer reads again: QoS 0 within the bound or not at all, more than it ends it."""
@@ -136,7 +111,7 @@ class WSProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             if qos == 0:
                 self._adapter.dropped += 1
                 return
-            self._log.warn("a WebSocket of thing {thing} does not read and is closed", thing=self.thing.id)
+            self._adapter.report("a WebSocket does not read and is closed", f"thing {self.thing.id}")
             self._is_open = False
             self.transport.abortConnection()
             return
@@ -154,7 +129,7 @@ class WSProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             waiting = self._waiting.popleft()
             self._waiting_bytes -= len(waiting.payload) + 64
             if waiting.channel in self.thing.channels:
-                self._send(waiting)
+                self._send_message(waiting)
 
     def stopProducing(self) -> None:
         self._waiting.clear()
@@ -162,19 +137,19 @@ class WSProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     # --- ILiveConnection ---
 
     def end(self, reason: str) -> None:
-        self._close(_POLICY_VIOLATION, reason)
+        self._close(POLICY_VIOLATION, reason)
 
     def channel_lost(self, channel: ChannelId) -> None:
         if channel == self.topic_filter.channel:
-            self._close(_POLICY_VIOLATION, "the thing is not connected to this channel any more")
+            self._close(POLICY_VIOLATION, "the thing is not connected to this channel any more")
 
     def going_away(self) -> None:
         """Say that the server ends."""
-        self._close(_GOING_AWAY, "the server is shutting down")
+        self._close(GOING_AWAY, "the server is shutting down")
 
     def failed(self) -> None:
         """Say that a message could not be kept, and that this is our fault."""
-        self._close(_INTERNAL_ERROR, "the message could not be stored")
+        self._close(INTERNAL_ERROR, "the message could not be stored")
 
     def _close(self, code: int, reason: str) -> None:
         if self._ended is not None:
@@ -183,7 +158,7 @@ class WSProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self._waiting.clear()
         if self._is_open:
             self._is_open = False
-            self.sendClose(code, reason)
+            self.close(code, reason)
 
 
 class WSAdapter:
@@ -191,8 +166,10 @@ class WSAdapter:
 
     :param max_message: bytes of one message.
     :param max_queued: bytes that may wait for one peer that does not read.
+    :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param now: the wall clock, in nanoseconds since 1970.
     :ivar dropped: QoS 0 messages that a peer was too slow for.
+    :ivar open: the WebSockets that are open now.
     """
 
     _log = Logger()
@@ -204,6 +181,7 @@ class WSAdapter:
         *,
         max_message: int,
         max_queued: int,
+        report: Callable[[str, str], None],
         now: Callable[[], int],
         reactor: Any,
     ) -> None:
@@ -211,10 +189,10 @@ class WSAdapter:
         self._router = router
         self._now = now
         self.max_queued = max_queued
+        self.report = report
         self.dropped = 0
-        self._open: set[WSProtocol] = set()
-        self._factory = WebSocketServerFactory(reactor=reactor)
-        set_websocket_options(self._factory, max_message)
+        self.open: set[WSProtocol] = set()
+        self._factory = websocket_factory(max_message, reactor)
 
     def routes(self) -> list[Route]:
         """The paths of Mainflux behind its proxy, and those of its bare service."""
@@ -239,7 +217,7 @@ class WSAdapter:
     async def serve(self, request: Request, parameters: dict[str, str]) -> None:
         """Decide who is asking, and only then let the WebSocket protocol have the connection."""
         channel, subtopic = parameters["channel"], parameters["subtopic"]
-        protocol = WSProtocol(self, _content_type(request))
+        protocol = WSProtocol(self, request_content_type(request))
         protocol.topic_filter = parse_path_filter(channel, subtopic)
         protocol.topic = None if protocol.topic_filter.has_wildcard else parse_path(channel, subtopic)
         claims = request_claims(request, needs_key=True)
@@ -257,7 +235,7 @@ class WSAdapter:
 
     def opened(self, protocol: WSProtocol) -> None:
         """Let a WebSocket hear what is published on its topic."""
-        self._open.add(protocol)
+        self.open.add(protocol)
         try:
             self._router.subscribe(protocol.topic_filter, protocol, Options(qos=1), exact=False)
         except MFServerError as error:
@@ -265,7 +243,7 @@ class WSAdapter:
 
     def closed(self, protocol: WSProtocol) -> None:
         """Forget a WebSocket."""
-        self._open.discard(protocol)
+        self.open.discard(protocol)
         self._router.forget(protocol)
 
     def publish(self, protocol: WSProtocol, payload: bytes, content_type: str) -> None:
@@ -302,16 +280,8 @@ class WSAdapter:
 
     def going_away(self) -> None:
         """Close every WebSocket with 1001."""
-        for protocol in list(self._open):
+        for protocol in list(self.open):
             protocol.going_away()
-
-
-def _content_type(request: Request) -> str:
-    header = single_header(request, "content-type")
-    parameter = query_parameter(request, "content-type")
-    if header is not None and parameter is not None and header != parameter:
-        raise Invalid("the content type is given twice", "content-type")
-    return header or parameter or ""
 
 
 def _is_text(message: Message) -> bool:

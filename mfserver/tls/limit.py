@@ -2,7 +2,14 @@
 
 from typing import Final
 
-__all__ = ["ConnectionLimit"]
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mfserver.address import network
+
+__all__ = ["ConnectionLimit", "LimitedFactory"]
 
 #: Connections past the bound that are still accepted, so that they can be told why they are refused; beyond
 #: these a connection is closed unheard.
@@ -27,7 +34,7 @@ class ConnectionLimit:
         self.unheard = 0
 
     def accept(self, address: str) -> bool:
-        """Count one more connection. :return: False when it is to be closed at once; it is not counted then."""
+        """Count one more connection. :return: False when it is to be closed at once, and not counted."""
         count = self._open.get(address, 0)
         if self.total >= self._maximum + _HEARD_IN_ALL or count >= self._per_address + _HEARD_PER_ADDRESS:
             self.unheard += 1
@@ -48,3 +55,45 @@ class ConnectionLimit:
     def is_over(self, address: str) -> bool:
         """Whether a connection from there that begins now is one too many, and is to be told so."""
         return self.total > self._maximum or self._open.get(address, 0) > self._per_address
+
+
+@implementer(IProtocolFactory)
+class LimitedFactory:
+    """Counts the connections of a listener while they are open.
+
+    It puts no layer of its own between the transport and the protocol, which would cost every message.
+    """
+
+    def __init__(self, factory: IProtocolFactory, limit: ConnectionLimit) -> None:
+        self._factory = factory
+        self._limit = limit
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        """Build the factory's protocol, or None, which closes the connection, where there are too many."""
+        limit, address = self._limit, network(getattr(addr, "host", ""))
+        if not limit.accept(address):
+            return None
+        protocol = self._factory.buildProtocol(addr)
+        if protocol is None:
+            limit.release(address)
+            return None
+        lost = protocol.connectionLost
+
+        def release(reason: Failure = connectionDone) -> None:
+            limit.release(address)
+            lost(reason)
+
+        protocol.connectionLost = release  # type: ignore[method-assign]
+        return protocol
+
+    def doStart(self) -> None:
+        """The listener begins."""
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        """The listener ended."""
+        self._factory.doStop()
+
+    def logPrefix(self) -> str:
+        """What Twisted logs."""
+        return "mfserver"

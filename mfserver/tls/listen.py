@@ -29,6 +29,7 @@ from zope.interface import classImplements, implementer
 
 from mfserver.errors import NotAuthorized
 from mfserver.tls.context import ServerConnection, ServerContext
+from mfserver.tls.limit import ConnectionLimit, LimitedFactory
 from mfserver.tls.peer import IPeerTransport, Peer
 
 __all__ = ["listen", "LINGER"]
@@ -54,6 +55,7 @@ def listen(
     *,
     handshake_timeout: float = 10.0,
     backlog: int = 1024,
+    limit: ConnectionLimit | None = None,
     now: Callable[[], float] = time,
 ) -> IListeningPort:
     """Open a listener.
@@ -65,11 +67,14 @@ def listen(
     :param protocols: the ALPN names that the factory's protocols speak, the preferred one first.
     :param handshake_timeout: seconds from the connection to the end of the TLS handshake.
     :param backlog: connections that the kernel holds until they are accepted.
+    :param limit: counts the connections from the moment they are accepted, and closes those too many.
     :param now: the time in seconds since 1970.
     :raises CannotListenError: the address is taken, forbidden or none of this machine's.
     """
     if context is not None:
         factory = _TLSFactory(reactor, factory, context, protocols, handshake_timeout, now)
+    if limit is not None:
+        factory = LimitedFactory(factory, limit)
     bound = _bind(host, port, backlog)
     try:
         listening: IListeningPort = reactor.adoptStreamPort(bound.fileno(), bound.family, factory)

@@ -8,6 +8,7 @@ import fcntl
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -18,11 +19,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+from unittest import SkipTest
 
-__all__ = ["RunningServer", "Deployment", "ROOT", "fixed_ports", "free_data_dir", "wait_until"]
+__all__ = ["RunningServer", "Deployment", "ROOT", "fixed_ports", "free_data_dir", "needs", "wait_until"]
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
+
+
+def needs(*programs: str) -> None:
+    """Skip a test whose programs are not here; Node's modules count with node."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if "node" in programs and not (ROOT / "tests/interop/node_modules/ws").is_dir():
+        missing.append("Node's ws and mqtt (make interop)")
+    if missing:
+        raise SkipTest(f"not installed: {', '.join(missing)}")
 
 
 def free_data_dir() -> Path:

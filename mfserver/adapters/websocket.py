@@ -1,0 +1,73 @@
+"""What every WebSocket of the server has: bounds, pings, and a close with a reason (RFC 6455)."""
+
+from typing import Any, Final
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+
+__all__ = [
+    "BoundedWebSocket",
+    "websocket_factory",
+    "GOING_AWAY",
+    "INTERNAL_ERROR",
+    "NORMAL",
+    "POLICY_VIOLATION",
+    "UNSUPPORTED_DATA",
+]
+
+# Close codes (RFC 6455, 7.4.1).
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+UNSUPPORTED_DATA: Final = 1003
+POLICY_VIOLATION: Final = 1008
+INTERNAL_ERROR: Final = 1011
+
+#: Seconds between pings, and for the answer to one.
+_PING_INTERVAL: Final = 30
+_PING_TIMEOUT: Final = 30
+#: Seconds for the opening and for the closing handshake.
+_HANDSHAKE_TIMEOUT: Final = 10
+#: A control frame has at most 125 bytes, two of them the close code (RFC 6455, 5.5).
+_MAX_REASON: Final = 123
+
+
+class BoundedWebSocket(WebSocketServerProtocol):
+    """A WebSocket that can say why it closes."""
+
+    transport: Any
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Close an open WebSocket; one that is closing already goes on with that.
+
+        autobahn's ``sendClose`` leaves the codes of a server to autobahn itself.
+
+        :param reason: cut to what a close frame holds.
+        """
+        text = reason.encode()[:_MAX_REASON].decode("utf-8", "ignore").encode()
+        self.sendCloseFrame(code=code, reasonUtf8=text)
+
+
+def websocket_factory(
+    max_message: int, reactor: Any, protocols: tuple[str, ...] = ()
+) -> WebSocketServerFactory:
+    """The bounds of a kind of WebSocket.
+
+    :param max_message: bytes of one message; a longer one closes with 1009.
+    :param protocols: the subprotocols that are spoken.
+    """
+    factory = WebSocketServerFactory(  # type: ignore[no-untyped-call]
+        protocols=list(protocols), reactor=reactor
+    )
+    factory.setProtocolOptions(  # type: ignore[no-untyped-call]
+        versions=[13],
+        webStatus=False,
+        utf8validateIncoming=True,
+        maxFramePayloadSize=max_message,
+        maxMessagePayloadSize=max_message,
+        autoPingInterval=_PING_INTERVAL,
+        autoPingTimeout=_PING_TIMEOUT,
+        openHandshakeTimeout=_HANDSHAKE_TIMEOUT,
+        closeHandshakeTimeout=_HANDSHAKE_TIMEOUT,
+        failByDrop=False,
+        tcpNoDelay=True,
+    )
+    return factory

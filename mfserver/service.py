@@ -1,0 +1,338 @@
+"""Builds the server. The only module that knows everybody: each is handed what little it needs."""
+
+import os
+import resource
+import signal
+import socket
+import time
+from functools import partial
+from typing import Any, Final
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from mfserver import __version__
+from mfserver.adapters.http import HTTPAdapter
+from mfserver.adapters.mqtt import MQTTAdapter
+from mfserver.adapters.mqtt_ws import MQTTOverWS
+from mfserver.adapters.turn import Turn
+from mfserver.adapters.upgrade import WebFactory
+from mfserver.adapters.ws import WSAdapter
+from mfserver.api.server import MAX_BODY, make_site
+from mfserver.api.site import routes as api_routes
+from mfserver.ca import authority
+from mfserver.cred.access import Access
+from mfserver.cred.attempts import Attempts
+from mfserver.cred.authentication import Authenticator, UserAuthenticator, key_mode, x509_mode
+from mfserver.cred.expiry import CertificateWatch
+from mfserver.cred.passwords import Passwords
+from mfserver.cred.secrets import load_or_make
+from mfserver.cred.thing_keys import digest
+from mfserver.cred.tokens import TokenOwners, Tokens
+from mfserver.data_directory import DataDirectory
+from mfserver.errors import ConfigurationError
+from mfserver.mqtt.limits import Limits
+from mfserver.provisioning.channels import Channels
+from mfserver.provisioning.connections import Connections
+from mfserver.provisioning.keys import Keys
+from mfserver.provisioning.things import Things
+from mfserver.provisioning.users import Users
+from mfserver.repeats import Repeats
+from mfserver.routing.router import Router
+from mfserver.routing.sessions import Sessions
+from mfserver.settings import DEFAULT_PORTS, PLAIN, Settings
+from mfserver.store.store import Store
+from mfserver.tls.context import ServerContext
+from mfserver.tls.limit import ConnectionLimit
+from mfserver.tls.listen import listen
+
+__all__ = ["MainfluxService"]
+
+#: Bytes that may wait for one subscriber that does not read.
+_MAX_QUEUED: Final = 1 << 20
+#: Subscriptions of one connection.
+_MAX_SUBSCRIPTIONS: Final = 10_000
+#: Seconds between two looks at the certificate files.
+_WATCH_FILES: Final = 2.0
+#: Seconds that clients have to close when the server ends.
+_FAREWELL: Final = 3.0
+#: Descriptors that are no client's: listeners, database, log, libraries.
+_OWN_DESCRIPTORS: Final = 64
+_ALPN: Final = {"https": (b"http/1.1",), "mqtts": (b"mqtt",)}
+
+
+class MainfluxService(MultiService):
+    """One server, from its data directory to its listeners.
+
+    What needs root is done in :meth:`privilegedStartService`: reading keys and opening ports. A mistake
+    of the user's there or in :meth:`startService` is one line in the log and exit status 1.
+    """
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._settings = settings
+        self._reactor = reactor
+        self._directory = DataDirectory(settings.data_dir)
+        self._limit = ConnectionLimit(settings.max_connections, settings.max_connections_per_address)
+        self._repeats = Repeats(reactor)
+        self._ports: dict[str, IListeningPort] = {}
+        self._tls: ServerContext | None = None
+        self._watching: LoopingCall | None = None
+
+    # --- beginning ----------------------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Take the data directory, read the keys, build everything and open the ports."""
+        try:
+            self._prepare()
+        except ConfigurationError as error:
+            self._give_up(error)
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Open the database. Clients are answered from here on."""
+        try:
+            self._store.open()
+        except ConfigurationError as error:
+            self._give_up(error)
+        super().startService()  # type: ignore[no-untyped-call]
+        self._watch_certificates()
+        self._report()
+
+    def _give_up(self, error: ConfigurationError) -> None:
+        self._log.critical("cannot start: {error}", error=error)
+        self._directory.close()
+        raise SystemExit(1)
+
+    def _prepare(self) -> None:
+        settings, directory = self._settings, self._directory
+        if directory.open():
+            self._log.info("made the data directory {path}", path=directory.path)
+        self._raise_file_limit()
+        self._tls = self._tls_context()
+        token_secret = load_or_make(directory.file("token.secret"))
+        key_secret = load_or_make(directory.file("thing-key.secret"))
+        url = settings.database or "sqlite:///" + directory.file("mfserver.db")
+        self._store = store = Store(url, partial(digest, key_secret), self._reactor)
+        self._watch = CertificateWatch(self._reactor, time.time)
+        access = Access(
+            store.things,
+            store.connections,
+            key_secret,
+            self._watch,
+            max_connections=settings.max_connections_per_thing,
+        )
+        owners = TokenOwners(token_secret, store.users, store.keys, time.time)
+        attempts = Attempts(self._reactor)
+        if settings.certificates:
+            things, people = x509_mode(access, owners, attempts, time.time)
+        else:
+            things, people = key_mode(access, owners, attempts)
+        self._build_adapters(things)
+        api = self._build_api(store, access, attempts, Tokens(token_secret, time.time), people)
+        self._open_ports(api)
+
+    def _tls_context(self) -> ServerContext:
+        """The context of all TLS listeners; what is missing of the default files is made."""
+        settings, directory = self._settings, self._directory
+        if (settings.certificate is None) != (settings.key is None):
+            raise ConfigurationError("--cert and --key belong together: give both, or neither", "--cert")
+        if settings.certificate is None or settings.ca is None:
+            for line in authority.ensure(directory.path, settings.server_names):
+                self._log.info("{line}", line=line)
+        context = ServerContext(
+            settings.certificate or directory.file("pki", "mainflux-server.crt"),
+            settings.key or directory.file("pki", "mainflux-server.key"),
+            settings.ca or directory.file("pki", "ca.crt"),
+            request_client_certificates=settings.certificates,
+            minimum=settings.tls_min,
+        )
+        context.load()
+        return context
+
+    def _build_adapters(self, authenticator: Authenticator) -> None:
+        settings, reactor = self._settings, self._reactor
+        self._router = Router(_MAX_SUBSCRIPTIONS)
+        limits = Limits(
+            max_payload=settings.max_message,
+            max_queued_bytes=max(_MAX_QUEUED, 2 * settings.max_message),
+        )
+        self._mqtt = MQTTAdapter(
+            authenticator,
+            self._router,
+            Sessions(),
+            limits=limits,
+            turn=Turn(reactor),
+            is_over_limit=self._limit.is_over,
+            report=self._repeats.report,
+            clock=reactor,
+            now=time.time_ns,
+        )
+        self._ws = WSAdapter(
+            authenticator,
+            self._router,
+            max_message=settings.max_message,
+            max_queued=max(_MAX_QUEUED, 2 * settings.max_message),
+            report=self._repeats.report,
+            now=time.time_ns,
+            reactor=reactor,
+        )
+        self._http = HTTPAdapter(
+            authenticator, self._router, max_message=settings.max_message, now=time.time_ns
+        )
+        self._mqtt_over_ws = MQTTOverWS(self._mqtt, reactor=reactor)
+
+    def _build_api(
+        self, store: Store, access: Access, attempts: Attempts, tokens: Tokens, people: UserAuthenticator
+    ) -> WebFactory:
+        """Everything on the web ports: the API, HTTP publish, WebSockets and MQTT over WebSocket."""
+        registration_token = None
+        if self._settings.registration == "closed":
+            registration_token = load_or_make(self._directory.file("registration.secret")).hex()
+        passwords = Passwords(self._reactor)
+        passwords.setServiceParent(self)  # type: ignore[no-untyped-call]
+        things = Things(store.things, access, attempts)
+        routes = api_routes(
+            people,
+            Users(store.users, passwords, tokens, Attempts(self._reactor), registration_token),
+            Keys(store.keys, store.users, tokens, time.time),
+            things,
+            Channels(store.channels, access),
+            Connections(store.connections, things, access),
+            others=[*self._http.routes(), *self._ws.routes(), *self._mqtt_over_ws.routes()],
+        )
+        site = make_site(routes, self._reactor, max(MAX_BODY, self._settings.max_message))
+        return WebFactory(site, self._limit.is_over)
+
+    def _open_ports(self, web: WebFactory) -> None:
+        for name in DEFAULT_PORTS:
+            address = self._settings.listeners[name]
+            if address is None:
+                continue
+            factory = web if name.startswith("http") else self._mqtt.factory()
+            try:
+                self._ports[name] = listen(
+                    self._reactor,
+                    address.host,
+                    address.port,
+                    factory,
+                    None if name in PLAIN else self._tls,
+                    _ALPN.get(name, ()),
+                    limit=self._limit,
+                )
+            except CannotListenError as error:
+                reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
+                raise ConfigurationError(
+                    f"{name} cannot listen on {address}: {reason}; choose another with --{name}", f"--{name}"
+                ) from error
+        if not self._ports:
+            raise ConfigurationError("every listener is off; leave one on, for example with --https=8443")
+
+    def _raise_file_limit(self) -> None:
+        """Let as many connections in as the system allows this process."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        wanted = self._settings.max_connections + _OWN_DESCRIPTORS
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            self._log.warn(
+                "this process may open {hard} files, too few for --max-connections={connections}: raise the "
+                "limit (ulimit -Hn) or lower the option",
+                hard=hard,
+                connections=self._settings.max_connections,
+            )
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    def _watch_certificates(self) -> None:
+        """Take up new certificate files, when they change and on SIGHUP; live ones are verified again."""
+        assert self._tls is not None
+        self._tls.on_swap.append(self._watch.reverify)
+        self._watching = LoopingCall(self._reload_if_changed)
+        self._watching.clock = self._reactor
+        self._watching.start(_WATCH_FILES, now=False)
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
+
+    def _reload(self) -> None:
+        assert self._tls is not None
+        self._tls.reload()
+
+    def _reload_if_changed(self) -> None:
+        assert self._tls is not None
+        if self._tls.changed():
+            self._tls.reload()
+
+    def _report(self) -> None:
+        """Say where we listen: in the log, in listening.json and to systemd."""
+        listening: dict[str, Any] = {"pid": os.getpid(), "version": __version__, "auth": self._settings.auth}
+        for name in DEFAULT_PORTS:
+            port = self._ports.get(name)
+            listening[name] = None
+            if port is not None:
+                host: Any = port.getHost()
+                listening[name] = [host.host, host.port]
+                self._log.info(
+                    "{name} listens on {host} port {port}", name=name, host=host.host, port=host.port
+                )
+        self._directory.write_listening(listening)
+        _tell_systemd("READY=1")
+        self._log.info(
+            "mfserver {version} is ready; things prove themselves with {proof}. Try: {command}",
+            version=__version__,
+            proof="client certificates" if self._settings.certificates else "their keys",
+            command=self._next_command(listening),
+        )
+
+    def _next_command(self, listening: dict[str, Any]) -> str:
+        if listening["http"] is not None:
+            return f"curl http://localhost:{listening['http'][1]}/health"
+        if listening["https"] is not None:
+            trust = self._settings.ca or self._directory.file("pki", "ca.crt")
+            return f"curl --cacert {trust} https://localhost:{listening['https'][1]}/health"
+        return "mosquitto_sub --help"
+
+    # --- end ----------------------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        _tell_systemd("STOPPING=1")
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if self._watching is not None:
+            self._watching.stop()
+        for port in self._ports.values():
+            await maybeDeferred(port.stopListening)
+        self._ws.going_away()
+        self._mqtt.going_away()
+        until = self._reactor.seconds() + _FAREWELL
+        while (self._ws.open or self._mqtt.connections) and self._reactor.seconds() < until:
+            await deferLater(self._reactor, 0.02)
+        self._watch.stop()
+        await super().stopService()  # type: ignore[no-untyped-call]
+        await self._store.close()
+        self._directory.close()
+        self._log.info("everything is committed; goodbye")
+
+    def stopService(self) -> Any:
+        """Stop listening, take leave of every client, commit what waits, and let the directory go."""
+        stopped = Deferred.fromCoroutine(self._stop())
+        # twistd waits for it, but would not say what went wrong.
+        return stopped.addErrback(lambda failure: self._log.failure("the server did not end cleanly", failure))
+
+
+def _tell_systemd(state: str) -> None:
+    """Tell the service manager how we are, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        try:
+            notify.sendto(state.encode(), address)
+        except OSError as error:
+            MainfluxService._log.warn("systemd could not be told {state}: {error}", state=state, error=error)
