@@ -173,8 +173,9 @@ class Database:
             # Not earlier: threads would not survive the fork of a daemon.
             for pool in self._readers.values():
                 pool.start()
-            self._writer = _Thread(target=self._write, name="store-write")
-            self._writer.start()
+            writer = _Thread(target=self._write, name="store-write")
+            writer.start()
+            self._writer = writer
         return True
 
     def _answer(self, kind: str, answers: "list[tuple[Deferred[Any], Any]]") -> None:
@@ -196,6 +197,8 @@ class Database:
             return Conflict("it exists already")
         if isinstance(error, exc.DBAPIError) and "user-defined function" in str(error.orig):
             return Invalid("the metadata filter costs too much", "metadata")
+        if isinstance(error, exc.DBAPIError) and str(error.orig) == "interrupted":
+            return Overloaded("what was asked takes too long")
         if isinstance(error, exc.DBAPIError | exc.TimeoutError):
             if not self._failed[kind]:
                 self._log.error("The database cannot {kind}: {why}", kind=kind, why=_reason(error))

@@ -220,8 +220,7 @@ class BoundTests(DatabaseTestCase):
 
         await self.assertFailure(self.database.read(work), Overloaded)
         self.assertEqual(await self.database.read(count), 0)
-        (event,) = self.logged(LogLevel.error)
-        self.assertEqual(event["why"], "interrupted")
+        self.assertEqual(self.logged(LogLevel.error), [])  # who asks for such things does not fill our log
 
     async def test_costly_metadata_filter(self) -> None:
         """A filter whose price is the product of two long arrays is refused."""
