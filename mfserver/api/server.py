@@ -72,6 +72,7 @@ class BoundedChannel(HTTPChannel):
     site: "BoundedSite"
     _deadline: IDelayedCall | None = None
     _resting = False
+    _unread = 0
     transport: Any
 
     def connectionMade(self) -> None:
@@ -82,15 +83,15 @@ class BoundedChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         """Read on, unless the connection is closing."""
         if self.closing:
+            self._drain(data)
             return
         self._begin()
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
         """Read a line of a request's head."""
-        if not self.closing:
-            self._begin()
-            super().lineReceived(line)
+        self._begin()
+        super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a request line or header that is too long."""
@@ -106,11 +107,10 @@ class BoundedChannel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """Refuse a body that is announced too long; else expect it."""
-        if self.closing:
-            return
         length = self.length
         bound = self.site.max_body
         if length is not None and length > bound:
+            self._unread = length
             self.refuse(self.requests[-1])
             return
         self._expect(BODY + (bound if length is None else length) / BODY_RATE)
@@ -118,7 +118,9 @@ class BoundedChannel(HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         """Read a part of a body."""
-        if not self.closing:
+        if self.closing:
+            self._drain(data)
+        else:
             super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
@@ -155,10 +157,30 @@ class BoundedChannel(HTTPChannel):
         if self.transport is not None:
             self._deadline = self.callLater(self.abortTimeout, self._abort)
 
+    def pauseProducing(self) -> None:
+        """Serve no further request while the peer does not read its answers, however many it sent ahead."""
+        self.paused = True
+        super().pauseProducing()
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Serve what waits."""
+        self.paused = False
+        super().resumeProducing()
+        if not self.closing:
+            super().dataReceived(b"")
+
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Forget the deadlines."""
         self._expect(None)
         super().connectionLost(reason)
+
+    def _drain(self, data: bytes) -> None:
+        """Pass over the body of a refused request; at its end nothing is left that a reset could cut off."""
+        if self._unread:
+            self._unread = max(0, self._unread - len(data))
+            if not self._unread:
+                self.loseConnection()
 
     def _begin(self) -> None:
         """The first byte of a request after a rest."""

@@ -22,6 +22,10 @@ OTHERS = [
     Route(method="GET", path=PUBLISH, serve=serve, upgrade="websocket", success=101, access="thing"),
     Route(method="GET", path=PUBLISH, serve=serve, summary="Read messages", access="thing"),
 ]
+FIELDS = [
+    *("name", "key", "metadata", "email", "password", "old_password", "type", "duration", "token"),
+    *("channel_ids", "thing_ids", "thing_id", "x"),
+]
 WITH_BODY = [
     (route.method, re.sub("{[a-z]+}", "x", route.path)) for route in House().routes if route.body is not None
 ]
@@ -94,10 +98,7 @@ class AnyBodyTests(SynchronousTestCase):
                 lambda below: (
                     st.lists(below, max_size=3)
                     | st.dictionaries(
-                        st.sampled_from(
-                            ["name", "key", "metadata", "email", "password", "type", "duration", "token"]
-                            + ["channel_ids", "thing_ids", "thing_id", "old_password", "x"]
-                        ),
+                        st.sampled_from(FIELDS),
                         below,
                         max_size=5,
                     )

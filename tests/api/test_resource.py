@@ -68,7 +68,8 @@ class DispatchTests(SynchronousTestCase):
         channel, wire = self.house.connect()
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         channel.dataReceived(f"{method} {path} HTTP/1.0\r\n{lines}\r\n".encode())
-        return wire.value().partition(b"\r\n\r\n")[2].decode()
+        body: bytes = wire.value().partition(b"\r\n\r\n")[2]
+        return body.decode()
 
     def test_places(self) -> None:
         """Literals win, places are handed on as they came, and the rest may be empty or anything."""

@@ -115,9 +115,10 @@ class DeadlineTests(ServerTestCase):
         """The server's own time is not the peer's."""
         waiting: Deferred[None] = Deferred()
         slow = Route(method="GET", path="/slow", serve=lambda request, parameters: waiting)
-        channel, wire = House([slow]).connect()
+        house = House([slow])
+        channel, wire = house.connect()
         channel.dataReceived(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        self.house.clock.advance(1000)
+        house.clock.advance(1000)
         self.assertFalse(wire.disconnecting)
         waiting.callback(None)
         self.assertEqual(Answer(wire.value()).status, 200)
@@ -130,6 +131,47 @@ class DeadlineTests(ServerTestCase):
             self.lose(channel)
         self.lose()
         self.assertEqual(self.house.clock.getDelayedCalls(), [])
+
+
+class BackPressureTests(ServerTestCase):
+    """A peer that sends requests and does not read the answers."""
+
+    def served(self) -> int:
+        """How many requests were answered."""
+        value: bytes = self.wire.value()
+        return value.count(b"HTTP/1.1 200")
+
+    def test_pipelined(self) -> None:
+        """As soon as the transport is full, requests that came already wait until it is not."""
+        full = [True]
+
+        async def fill(request: Request, parameters: dict[str, str]) -> None:
+            if full:
+                full.pop()
+                self.channel.pauseProducing()
+
+        self.house = House([Route(method="GET", path="/fill", serve=fill)])
+        self.channel, self.wire = self.house.connect()
+        self.send(GET + GET.replace(b"version", b"fill") + GET + GET + GET[:10])
+        self.assertEqual((self.served(), self.wire.producerState), (2, "paused"))
+        self.send(GET[10:])
+        self.assertEqual(self.served(), 2)
+        self.channel.resumeProducing()
+        self.assertEqual((self.served(), self.wire.producerState), (5, "producing"))
+
+    def test_never_read(self) -> None:
+        """Answers that nobody reads are dropped with the connection."""
+        self.send(GET)
+        self.channel.pauseProducing()
+        self.assert_closed_at(60)
+
+    def test_resumed_without_a_byte(self) -> None:
+        """That the peer reads again is no beginning of a request: the rest goes on."""
+        self.send(GET)
+        self.channel.pauseProducing()
+        self.house.clock.advance(30)
+        self.channel.resumeProducing()
+        self.assert_closed_at(30)
 
 
 class BodyTests(ServerTestCase):
@@ -146,9 +188,20 @@ class BodyTests(ServerTestCase):
         self.assertEqual((answer.status, answer.headers["connection"]), (413, "close"))
         self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
         self.assertIn("100000", answer.error)
-        self.send(b"x" * 200_000 + GET)
+        self.send(b"x" * 100_000)
         self.assertEqual(self.wire.value(), b"")
         self.assert_closed_at(2)
+
+    def test_announced_too_large_and_sent(self) -> None:
+        """At the end of a refused body the connection closes at once, and what follows is nothing."""
+        self.send(POST + b"Content-Length: 100001\r\n\r\nx")
+        self.answer()
+        self.send(b"x" * 99_999)
+        self.assertFalse(self.wire.disconnecting)
+        self.send(b"x" + GET)
+        self.assertTrue(self.wire.disconnecting)
+        self.send(GET)
+        self.assertEqual(self.wire.value(), b"")
 
     def test_chunks_too_large(self) -> None:
         """A chunked body is refused once it passes the bound, whatever else stands in the segment."""
