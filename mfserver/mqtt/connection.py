@@ -296,7 +296,7 @@ class Connection:
                 self._needed = stop - pos
                 self._buffer += data[pos:] if pos else data
                 return
-            event = self._receive_packet(data[pos], data, start, stop)
+            event = self._receive_packet(data, pos, start, stop)
             pos = stop
             if event is not None:
                 happened.append(event)
@@ -329,23 +329,24 @@ class Connection:
         length, start = decode_remaining_length(data, pos + 1)
         if length == INCOMPLETE:
             return start, len(data) + 1
-        check_remaining_length(data, start, self.version)
+        check_remaining_length(data, pos, start, self.version)
         connected = self._state == _CONNECTED
         stop = start + length
         if stop - pos > (self._limits.max_packet if connected else self._limits.max_connect):
             raise errors.PacketTooLarge("a control packet is too large")  # [MQTT-3.2.2-15]
         return start, stop
 
-    def _receive_packet(self, first: int, data: bytes, start: int, stop: int) -> Event | None:
+    def _receive_packet(self, data: bytes, pos: int, start: int, stop: int) -> Event | None:
         """Decode a packet whose fixed header is right, and do what it says."""
         if self._state == _AWAITING_CONNECT:
-            return self._connect_received(data, start, stop)
+            return self._connect_received(data, pos, start, stop)
+        first = data[pos]
         packet = decode_body(first, data, start, stop, self.version)
         return _TABLE[first >> 4][1](self, packet)
 
     # --- what each packet means --------------------------------------------------------------------------
 
-    def _connect_received(self, data: bytes, start: int, stop: int) -> Event:
+    def _connect_received(self, data: bytes, pos: int, start: int, stop: int) -> Event:
         """CONNECT: find out the version first, because a refusal has to be in its form."""
         reader = Reader(data, start, stop)
         try:
@@ -353,7 +354,7 @@ class Connection:
         except errors.UnsupportedProtocolVersion as error:
             self.version = self._sender.version = error.answer
             raise
-        check_remaining_length(data, start, self.version)
+        check_remaining_length(data, pos, start, self.version)
         connect = decode_connect(reader, self.version)
         self._asked = connect
         self.client_id = connect.client_id

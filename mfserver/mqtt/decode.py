@@ -119,15 +119,16 @@ def decode_remaining_length(data: bytes, pos: int) -> tuple[int, int]:
     raise MalformedPacket("a remaining length is longer than four bytes")
 
 
-def check_remaining_length(data: bytes, pos: int, version: int) -> None:
-    """State that the remaining length that ends before ``pos`` is of the shortest form.
+def check_remaining_length(data: bytes, pos: int, start: int, version: int) -> None:
+    """State that a remaining length is of the shortest form.
 
     Only MQTT 5.0 demands that, and only CONNECT says that it is 5.0.
 
-    :param pos: at least the third byte of its packet.
+    :param pos: where the packet begins.
+    :param start: where its variable header begins.
     :raises MalformedPacket: it is not.
     """
-    if version == MQTT_5_0 and data[pos - 1] == 0 and data[pos - 2] >= 0x80:
+    if version == MQTT_5_0 and data[start - 1] == 0 and start - pos > 2:
         raise MalformedPacket("a remaining length is longer than needed")  # [MQTT-1.5.5-1]
 
 
@@ -161,10 +162,10 @@ def decode(data: bytes, version: int = 0) -> Packet:
     length, pos = decode_remaining_length(data, 1)
     if length == INCOMPLETE or pos + length != len(data):
         raise MalformedPacket("not exactly one control packet")
-    check_remaining_length(data, pos, version)
+    check_remaining_length(data, 0, pos, version)
     packet = decode_body(first, data, pos, len(data), version)
     if first >> 4 == CONNECT:
-        check_remaining_length(data, pos, packet.version)  # type: ignore[attr-defined]
+        check_remaining_length(data, 0, pos, packet.version)  # type: ignore[attr-defined]
     return packet
 
 
