@@ -230,6 +230,20 @@ class BoundTests(DatabaseTestCase):
         await self.assertFailure(self.store.things.page(ANN, query), Invalid)
         self.assertEqual((await self.store.things.page(ANN, Query(metadata={"a": nested[:9]}))).total, 1)
 
+    async def test_lists_longer_than_a_statement(self) -> None:
+        """A list of ids may be longer than the variables that a database allows in one statement."""
+        sa.event.listen(
+            self.database.engine,
+            "checkout",
+            lambda driver, *_: driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999),
+        )
+        things, channel = [a_thing() for _ in range(1001)], a_channel()
+        ids = [thing.id for thing in things]
+        await self.store.things.add(things)
+        await self.store.channels.add([channel])
+        await self.store.connections.connect(ANN, [channel.id], ids)
+        await self.store.connections.disconnect(ANN, [channel.id], ids)
+
     async def test_too_many_pairs(self) -> None:
         """A request cannot ask for the product of two long lists."""
         ids = [str(number) for number in range(400)]
