@@ -59,7 +59,7 @@ class Passwords(Service):
 
     def hash(self, password: str) -> "Deferred[str]":
         """The encoded argon2id hash, with its parameters and a salt of its own."""
-        return self._defer(lambda: self._hasher.hash(password))
+        return self._defer(lambda: self._hasher.hash(_bytes(password)))
 
     def verify(self, password: str, password_hash: str | None) -> "Deferred[bool]":
         """Whether the password is the one; without a hash one that nobody's password has is tried."""
@@ -67,7 +67,7 @@ class Passwords(Service):
 
     def _verify(self, password: str, password_hash: str) -> bool:
         try:
-            return self._hasher.verify(password_hash, password)
+            return self._hasher.verify(password_hash, _bytes(password))
         except VerifyMismatchError:
             return False
         except (InvalidHashError, VerificationError):
@@ -92,6 +92,11 @@ class Passwords(Service):
     def _done(self, result: Any) -> Any:
         self._pending -= 1
         return result
+
+
+def _bytes(password: str) -> bytes:
+    """JSON can hold lone surrogates; they are as good in a password as anything."""
+    return password.encode("utf-8", "surrogatepass")
 
 
 def _nobodys_hash(hasher: PasswordHasher) -> str:

@@ -1,5 +1,7 @@
 """Brings each message to everybody who listens and, at that moment, may."""
 
+from typing import Final
+
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -11,6 +13,10 @@ from mfserver.routing.tree import Options, SubscriptionTree
 from mfserver.topic import TopicFilter
 
 __all__ = ["Options", "Router"]
+
+# Levels that a subscriber's filters may have on average, the channel counted: each may cost a node of the
+# tree, some 400 bytes, and a filter may have 126.
+_MEAN_LEVELS: Final = 8
 
 
 class Router:
@@ -32,6 +38,7 @@ class Router:
         self._max_subscriptions = max_subscriptions
         self._exact: SubscriptionTree[ISubscriber] = SubscriptionTree()
         self._normal: SubscriptionTree[ISubscriber] = SubscriptionTree()
+        self._levels: dict[ISubscriber, int] = {}
 
     def subscribe(
         self, topic_filter: TopicFilter, subscriber: ISubscriber, options: Options, exact: bool
@@ -48,23 +55,31 @@ class Router:
         if topic_filter.share:
             raise Invalid("shared subscriptions are not offered", "topic")
         tree = self._exact if exact else self._normal
-        new = tree.subscribe(topic_filter.channel, topic_filter.levels, subscriber, options)
-        if new and self._exact.count(subscriber) + self._normal.count(subscriber) > self._max_subscriptions:
-            tree.unsubscribe(topic_filter.channel, topic_filter.levels, subscriber)
-            raise Overloaded(f"at most {self._max_subscriptions} subscriptions")
-        return new
+        if not tree.subscribe(topic_filter.channel, topic_filter.levels, subscriber, options):
+            return False
+        levels = self._levels.get(subscriber, 0) + 1 + len(topic_filter.levels)
+        self._levels[subscriber] = levels
+        subscriptions = self._exact.count(subscriber) + self._normal.count(subscriber)
+        if subscriptions > self._max_subscriptions or levels > _MEAN_LEVELS * self._max_subscriptions:
+            self.unsubscribe(topic_filter, subscriber, exact)
+            raise Overloaded(f"at most {self._max_subscriptions} subscriptions, and fewer long ones")
+        return True
 
     def unsubscribe(self, topic_filter: TopicFilter, subscriber: ISubscriber, exact: bool) -> bool:
         """End the subscription with this filter. :return: whether there was one."""
         tree = self._exact if exact else self._normal
-        return not topic_filter.share and tree.unsubscribe(
-            topic_filter.channel, topic_filter.levels, subscriber
-        )
+        if topic_filter.share or not tree.unsubscribe(topic_filter.channel, topic_filter.levels, subscriber):
+            return False
+        self._levels[subscriber] -= 1 + len(topic_filter.levels)
+        if not self._levels[subscriber]:
+            del self._levels[subscriber]
+        return True
 
     def forget(self, subscriber: ISubscriber) -> None:
         """End every subscription of this subscriber."""
         self._exact.remove(subscriber)
         self._normal.remove(subscriber)
+        self._levels.pop(subscriber, None)
 
     def publish(self, message: Message) -> "Deferred[None] | None":
         """Send a message on its way; see :meth:`mfserver.interfaces.IBus.publish`.

@@ -51,7 +51,7 @@ class PasswordsTests(TestCase):
         self.assertTrue(encoded.startswith("$argon2id$"))
         self.assertNotEqual(encoded, await self.passwords.hash("correct horse"))
         self.assertIs(await self.passwords.verify("correct horse", encoded), True)
-        for wrong in ("", "correct hors", "correct horse ", "\0"):
+        for wrong in ("", "correct hors", "correct horse ", "\0", "\ud800"):
             self.assertIs(await self.passwords.verify(wrong, encoded), False)
 
     def test_hash_and_verify(self) -> Deferred[None]:

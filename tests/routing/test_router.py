@@ -171,6 +171,23 @@ class RouterTests(SynchronousTestCase):
         self.router.unsubscribe(parse_filter("channels/c/messages/a"), self.one, exact=True)
         self.assertTrue(self.subscribe_mqtt("channels/c/messages/c", self.one, Options()))
 
+    def test_levels_are_bounded(self) -> None:
+        """Each may cost a node: three filters may have 24 together, the channels counted, and leave none."""
+        long = "channels/c/messages" + "/x" * 10
+        self.subscribe_mqtt(long, self.one, Options())
+        self.subscribe_ws("y" + "/y" * 10, self.one)
+        for _ in range(2):
+            with self.assertRaises(Overloaded):
+                self.subscribe_mqtt("channels/c/messages/z", self.one, Options())
+        self.subscribe_mqtt("channels/c/messages", self.one, Options())
+        self.router.unsubscribe(parse_filter(long), self.one, exact=True)
+        self.subscribe_mqtt("channels/c/messages" + "/z" * 10, self.one, Options())
+        self.router.forget(self.one)
+        self.assertEqual(self.router._levels, {})
+        self.subscribe_mqtt(long, self.one, Options())
+        self.router.unsubscribe(parse_filter(long), self.one, exact=True)
+        self.assertEqual(self.router._levels, {})
+
     def test_shared_subscriptions_are_refused(self) -> None:
         """And never taken for ordinary ones, nor do they end those."""
         shared = "$share/group/channels/c/messages/a"
