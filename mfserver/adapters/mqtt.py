@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import uuid4
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -11,12 +11,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mfserver.adapters.mqtt_messages import encoded_publish, incoming_message
+from mfserver.adapters.mqtt_client import MQTTClient
 from mfserver.adapters.turn import Turn
 from mfserver.address import network
 from mfserver.errors import Invalid, MFServerError, NotAuthorized, Overloaded, SlowDown, Unauthenticated
-from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, ISubscriber, IThing
-from mfserver.message import Message
+from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IThing
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import (
@@ -29,13 +28,11 @@ from mfserver.mqtt.events import (
     UnsubscribeReceived,
 )
 from mfserver.mqtt.limits import Limits
-from mfserver.mqtt.packets import Publish, Subscription
 from mfserver.records import ChannelId, Claims
 from mfserver.routing.router import Router
 from mfserver.routing.sessions import Sessions
-from mfserver.routing.tree import Options
 from mfserver.tls.peer import peer_of
-from mfserver.topic import parse, parse_filter
+from mfserver.topic import parse
 
 __all__ = ["MQTTAdapter", "MQTTProtocol"]
 
@@ -111,45 +108,34 @@ class _Factory(ServerFactory):
         return "mqtt"
 
 
-@implementer(ILiveConnection, ISubscriber, IPushProducer)
+@implementer(ILiveConnection, IPushProducer)
 class MQTTProtocol(Protocol):
     """One client's network connection.
 
     :param peer: the client certificate, where the transport below is not the one that carries TLS.
-    :ivar thing: who it is, from its accepted CONNECT on.
     """
 
     _log = Logger()
 
-    thing: IThing
+    transport: Any
 
     def __init__(self, adapter: MQTTAdapter, peer: IPeer | None = None) -> None:
         self._adapter = adapter
         self._peer = peer
+        self._client: MQTTClient | None = None
         self._logout: Callable[[], None] | None = None
         self._deadline: IDelayedCall | None = None
         self._over = False
-        self._uncommitted = 0
-        self._handle: dict[type, Callable[[Any], None]] = {
-            ConnectReceived: self._connect_received,
-            PublishReceived: self._publish_received,
-            SubscribeReceived: self._subscribe_received,
-            UnsubscribeReceived: self._unsubscribe_received,
-            PublishAcknowledged: self._nothing_to_do,
-            DisconnectReceived: self._nothing_to_do,
-            ConnectionFailed: self._connection_failed,
-        }
 
     # --- Twisted's events ---
 
     def connectionMade(self) -> None:
-        assert self.transport is not None
         self._connection = Connection(self._adapter.limits, self._adapter.clock.seconds())
         if self._peer is None:
             self._peer = peer_of(self.transport)
         self._adapter.connections.add(self)
         self._address = network(getattr(self.transport.getPeer(), "host", ""))
-        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self.transport.registerProducer(self, True)
         self._watch_deadline()
 
     def dataReceived(self, data: bytes) -> None:
@@ -165,26 +151,26 @@ class MQTTProtocol(Protocol):
         adapter.connections.discard(self)
         adapter.dropped += self._connection.dropped
         self._connection.receive_eof()
-        if self._logout is None:
+        if self._client is None or self._logout is None:
             return
-        adapter.router.forget(self)
-        adapter.sessions.end(self.thing.id, self._connection.client_id, self)
-        self._publish_will()
-        logout, self._logout = self._logout, None
-        logout()
+        adapter.sessions.end(self._client.thing.id, self._connection.client_id, self._client)
+        self._client.lost()
+        self._logout()
+        self._logout = None
 
     def flush(self) -> None:
         """Write what the core has collected, and close after it where the core is done."""
         if self._over:
             return
-        assert self.transport is not None
         data = self._connection.data_to_send()
         if data:
             self.transport.write(data)
         if self._connection.closed:
             self._over = True
-            self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)  # type: ignore[attr-defined]
-            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+            self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)
+            self.transport.unregisterProducer()
+            # Unread bytes would make the system reset the connection, and our last words could be lost.
+            self.transport.resumeProducing()
             self.transport.loseConnection()
 
     # --- IPushProducer: the transport tells whether the client reads ---
@@ -199,13 +185,7 @@ class MQTTProtocol(Protocol):
     def stopProducing(self) -> None:
         pass
 
-    # --- ISubscriber and ILiveConnection ---
-
-    def deliver(self, message: Message, qos: int) -> None:
-        connection = self._connection
-        if not connection.closed:
-            connection.send_publish(encoded_publish(message, connection.version, qos))
-            self._adapter.turn.add(self)
+    # --- ILiveConnection and Link ---
 
     def end(self, reason: str) -> None:
         self.close(mqtt.NOT_AUTHORIZED, reason)
@@ -213,15 +193,20 @@ class MQTTProtocol(Protocol):
     def channel_lost(self, channel: ChannelId) -> None:
         """Nothing to close: the channel is one of many, and its subscriptions are silent already."""
 
-    def taken_over(self) -> None:
-        """A newer connection of the same client took the session."""
-        self.close(mqtt.SESSION_TAKEN_OVER, "another connection of this client took over")
-
     def close(self, reason_code: int, reason: str) -> None:
         """Say why in MQTT 5.0's DISCONNECT, or in a CONNACK before the client was accepted, and close."""
         if not self._over:
             self._connection.disconnect(reason_code, reason)
             self.flush()
+
+    def write_soon(self) -> None:
+        if self._connection.closed:
+            self._adapter.report("an MQTT client does not read and is closed", self._address)
+        self._adapter.turn.add(self)
+
+    def read(self, go_on: bool) -> None:
+        if not self._over:
+            (self.transport.resumeProducing if go_on else self.transport.pauseProducing)()
 
     # --- the core's events ---
 
@@ -229,7 +214,7 @@ class MQTTProtocol(Protocol):
         for event in events:
             if self._over:
                 return
-            self._handle[type(event)](event)
+            self._EVENTS[type(event)](self, event)
 
     def _nothing_to_do(self, event: object) -> None:
         """The core has done it all."""
@@ -239,7 +224,6 @@ class MQTTProtocol(Protocol):
 
     def _connect_received(self, event: ConnectReceived) -> None:
         """Find out who it is. The core holds what follows the CONNECT until then, and we stop reading."""
-        assert self.transport is not None
         packet = event.packet
         if self._adapter.is_over_limit(self._address):
             self.close(mqtt.QUOTA_EXCEEDED, "too many connections")
@@ -252,7 +236,7 @@ class MQTTProtocol(Protocol):
             needs_key=True,
             needs_thing_id=True,
         )
-        self.transport.pauseProducing()  # type: ignore[attr-defined]
+        self.read(False)
         accepted = self._adapter.authenticator.authenticate(claims, self._peer, self)
         accepted.addCallback(self._authenticated, event)
         accepted.addErrback(self._refused)
@@ -264,7 +248,6 @@ class MQTTProtocol(Protocol):
             logout()
             return
         connection, packet = self._connection, event.packet
-        self.thing = thing
         try:
             if packet.will is not None and parse(packet.will.topic).channel not in thing.channels:
                 raise NotAuthorized("the thing is not connected to the will's channel")
@@ -274,11 +257,14 @@ class MQTTProtocol(Protocol):
         self._logout = logout
         assigned = None if packet.client_id else f"mf-{uuid4()}"
         if not packet.clean_start and connection.version < mqtt.MQTT_5_0:
-            self._log.info(
-                "thing {thing} asked for a session that is kept; it ends with its connection", thing=thing.id
+            self._adapter.report(
+                "an MQTT 3 client asked for a session that is kept; it ends with its connection",
+                f"thing {thing.id}",
             )
         connection.send_connack(assigned_client_id=assigned)
-        self._adapter.sessions.begin(thing.id, connection.client_id, self)
+        adapter = self._adapter
+        self._client = MQTTClient(thing, connection, self, adapter.router, adapter.limits, adapter.now)
+        adapter.sessions.begin(thing.id, connection.client_id, self._client)
         self._watch_deadline()  # the keep alive counts from here
         self._resume_reading()
 
@@ -293,116 +279,26 @@ class MQTTProtocol(Protocol):
             self._adapter.report("an MQTT CONNECT was refused", f"{self._address}: {error}")
         else:
             self._log.failure("a CONNECT could not be answered", failure)
-            self._connection.send_connack(mqtt.UNSPECIFIED_ERROR)
+            self._connection.disconnect(mqtt.UNSPECIFIED_ERROR)
         self.flush()
 
     def _resume_reading(self) -> None:
         """Read on, first what came behind the CONNECT."""
-        assert self.transport is not None
         self._walk(self._connection.receive_data(b"", self._adapter.clock.seconds()))
         self.flush()
-        if not self._over:
-            self.transport.resumeProducing()  # type: ignore[attr-defined]
+        self.read(True)
 
     def _publish_received(self, event: PublishReceived) -> None:
-        adapter, packet = self._adapter, event.packet
-        try:
-            topic = parse(packet.topic)
-        except Invalid:
-            topic = None
-        if topic is None or topic.channel not in self.thing.channels:
-            self._refuse_publish(packet)
-            return
-        published = adapter.router.publish(
-            incoming_message(
-                topic, self.thing.id, packet.payload, packet.qos, packet.properties, adapter.now(), self
-            )
-        )
-        if published is not None:
-            self._wait_for_commits()
-            published.addCallbacks(self._published, self._not_kept, callbackArgs=(packet.packet_id,))
-        elif packet.qos:
-            self._connection.send_puback(packet.packet_id)
-
-    def _wait_for_commits(self) -> None:
-        """Stop reading from a publisher whose messages are not committed as fast as they come."""
-        self._uncommitted += 1
-        if self._uncommitted == self._adapter.limits.receive_maximum:
-            assert self.transport is not None
-            self.transport.pauseProducing()  # type: ignore[attr-defined]
-
-    def _published(self, _: None, packet_id: int) -> None:
-        if self._over:
-            return
-        if packet_id:
-            self._connection.send_puback(packet_id)
-            self._adapter.turn.add(self)
-        if self._uncommitted == self._adapter.limits.receive_maximum:
-            assert self.transport is not None
-            self.transport.resumeProducing()  # type: ignore[attr-defined]
-        self._uncommitted -= 1
-
-    def _not_kept(self, failure: Failure) -> None:
-        """It could not be committed: the client must send it again, so it gets no acknowledgement."""
-        self._log.failure("a PUBLISH could not be stored", failure)
-        self.close(mqtt.UNSPECIFIED_ERROR, "the message could not be stored")
-
-    def _refuse_publish(self, packet: Publish) -> None:
-        """MQTT 5.0 has a reason code for it; older versions can only close."""
-        if self._connection.version >= mqtt.MQTT_5_0 and packet.qos:
-            self._connection.send_puback(packet.packet_id, mqtt.NOT_AUTHORIZED)
-        else:
-            self.close(mqtt.NOT_AUTHORIZED, "the thing may not publish there")  # [MQTT-3.3.5-2]
+        assert self._client is not None
+        self._client.publish_received(event)
 
     def _subscribe_received(self, event: SubscribeReceived) -> None:
-        packet = event.packet
-        codes = [self._subscribe(subscription) for subscription in packet.subscriptions]
-        self._connection.send_suback(packet.packet_id, codes)  # [MQTT-3.8.4-1]
-
-    def _subscribe(self, subscription: Subscription) -> int:
-        """Subscribe to one filter. :return: its reason code in the SUBACK."""
-        try:
-            parsed = parse_filter(subscription.topic_filter)
-        except Invalid:
-            return mqtt.TOPIC_FILTER_INVALID
-        if parsed.share:
-            return mqtt.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-        if parsed.channel not in self.thing.channels:
-            return mqtt.NOT_AUTHORIZED
-        granted = min(subscription.qos, self._adapter.limits.maximum_qos)
-        try:
-            self._adapter.router.subscribe(
-                parsed, self, Options(qos=granted, no_local=subscription.no_local), exact=True
-            )
-        except Overloaded:
-            return mqtt.QUOTA_EXCEEDED
-        return granted
+        assert self._client is not None
+        self._client.subscribe_received(event)
 
     def _unsubscribe_received(self, event: UnsubscribeReceived) -> None:
-        packet = event.packet
-        codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]
-        self._connection.send_unsuback(packet.packet_id, codes)  # [MQTT-3.10.4-4]
-
-    def _unsubscribe(self, topic_filter: str) -> int:
-        try:
-            parsed = parse_filter(topic_filter)
-        except Invalid:
-            return mqtt.NO_SUBSCRIPTION_EXISTED
-        removed = self._adapter.router.unsubscribe(parsed, self, exact=True)
-        return mqtt.SUCCESS if removed else mqtt.NO_SUBSCRIPTION_EXISTED
-
-    def _publish_will(self) -> None:
-        will = self._connection.will
-        if will is None:
-            return
-        topic = parse(will.topic)
-        if topic.channel in self.thing.channels:
-            now = self._adapter.now()
-            published = self._adapter.router.publish(
-                incoming_message(topic, self.thing.id, will.payload, will.qos, will.properties, now, self)
-            )
-            if published is not None:
-                published.addErrback(partial(self._log.failure, "a will could not be stored"))
+        assert self._client is not None
+        self._client.unsubscribe_received(event)
 
     # --- deadlines ---
 
@@ -426,3 +322,13 @@ class MQTTProtocol(Protocol):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._deadline = None
+
+    _EVENTS: ClassVar[dict[type, Callable[["MQTTProtocol", Any], None]]] = {
+        ConnectReceived: _connect_received,
+        PublishReceived: _publish_received,
+        SubscribeReceived: _subscribe_received,
+        UnsubscribeReceived: _unsubscribe_received,
+        PublishAcknowledged: _nothing_to_do,
+        DisconnectReceived: _nothing_to_do,
+        ConnectionFailed: _connection_failed,
+    }

@@ -1,0 +1,166 @@
+"""Small real collaborators for the adapters: who may in, a wire, a server's adapters wired together."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mfserver.adapters.http import HTTPAdapter
+from mfserver.adapters.mqtt import MQTTAdapter, MQTTProtocol
+from mfserver.adapters.mqtt_ws import MQTTOverWS
+from mfserver.adapters.turn import Turn
+from mfserver.adapters.upgrade import WebFactory
+from mfserver.adapters.ws import WSAdapter
+from mfserver.api.server import make_site
+from mfserver.errors import NotAuthorized, Unauthenticated
+from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IThing
+from mfserver.mqtt.limits import Limits
+from mfserver.records import ChannelId, Claims, ThingId
+from mfserver.routing.router import Router
+from mfserver.routing.sessions import Sessions
+
+__all__ = ["Gate", "House", "Wire", "Thing"]
+
+
+@implementer(IThing)
+class Thing:
+    """A thing whose channels a test may change."""
+
+    def __init__(self, name: str, channels: set[str]) -> None:
+        self.id = ThingId(name)
+        self.channels: Any = {ChannelId(channel) for channel in channels}
+
+
+@implementer(IAuthenticator)
+class Gate:
+    """Lets in whoever has a key of its list.
+
+    :ivar things: by key.
+    :ivar held: when a list, authentications wait in it until the test fires them.
+    :ivar logged_in: the connections of those who are in, by thing id.
+    """
+
+    def __init__(self) -> None:
+        self.things: dict[str, Thing] = {}
+        self.held: list[Callable[[], None]] | None = None
+        self.logged_in: list[tuple[ThingId, ILiveConnection | None]] = []
+        self.claims: list[Claims] = []
+        self.error: Exception | None = None
+
+    def authenticate(
+        self, claims: Claims, peer: IPeer | None, connection: ILiveConnection | None
+    ) -> "Deferred[tuple[IThing, Callable[[], None]]]":
+        self.claims.append(claims)
+        if self.held is None:
+            return self._decide(claims, connection)
+        waiting: Deferred[tuple[IThing, Callable[[], None]]] = Deferred()
+        self.held.append(lambda: self._decide(claims, connection).chainDeferred(waiting))
+        return waiting
+
+    def _decide(self, claims: Claims, connection: ILiveConnection | None) -> "Deferred[Any]":
+        if self.error is not None:
+            return fail(self.error)
+        if not claims.keys or claims.keys[0] not in self.things:
+            return fail(Unauthenticated("unknown thing key"))
+        thing = self.things[claims.keys[0]]
+        if claims.needs_thing_id and claims.thing_id != thing.id:
+            return fail(NotAuthorized("the thing id is another's"))
+        entry = (thing.id, connection)
+        self.logged_in.append(entry)
+        return succeed((thing, lambda: self.logged_in.remove(entry)))
+
+
+class Wire(StringTransport):
+    """A transport that tells a protocol when it was closed, as a real one does."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.7", 4711))
+        self.protocol = protocol
+        self.aborted = False
+        protocol.makeConnection(self)
+
+    def receive(self, data: bytes) -> bytes:
+        """Let the protocol have bytes. :return: what it wrote until now."""
+        self.protocol.dataReceived(data)
+        return self.take()
+
+    def take(self) -> bytes:
+        """What was written since the last time."""
+        written = self.value()
+        self.clear()
+        return written
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.disconnecting = True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """As on TCP."""
+
+    def lose(self) -> None:
+        """The connection is over."""
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class House:
+    """The adapters of one server, on a clock that stands still."""
+
+    MAX_MESSAGE = 1000
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.gate = Gate()
+        self.router = Router(max_subscriptions=5)
+        self.sessions = Sessions()
+        self.turn = Turn(self.clock)
+        self.reports: list[tuple[str, str]] = []
+        self.over_limit = False
+        self.mqtt = MQTTAdapter(
+            self.gate,
+            self.router,
+            self.sessions,
+            limits=Limits(max_payload=self.MAX_MESSAGE, max_queued_bytes=3000, receive_maximum=2),
+            turn=self.turn,
+            is_over_limit=lambda _: self.over_limit,
+            report=lambda kind, detail: self.reports.append((kind, detail)),
+            clock=self.clock,
+            now=lambda: 1_600_000_000_000_000_000,
+        )
+        self.ws = WSAdapter(
+            self.gate,
+            self.router,
+            max_message=self.MAX_MESSAGE,
+            max_queued=3000,
+            report=lambda kind, detail: self.reports.append((kind, detail)),
+            now=lambda: 1_600_000_000_000_000_000,
+            reactor=self.clock,
+        )
+        self.http = HTTPAdapter(
+            self.gate, self.router, max_message=self.MAX_MESSAGE, now=lambda: 1_600_000_000_000_000_000
+        )
+        self.mqtt_over_ws = MQTTOverWS(self.mqtt, reactor=self.clock)
+        routes = [*self.http.routes(), *self.ws.routes(), *self.mqtt_over_ws.routes()]
+        self.web = WebFactory(make_site(routes, self.clock), lambda _: self.over_limit)
+
+    def thing(self, name: str, *channels: str) -> Thing:
+        """A thing with the key ``key-of-<name>``."""
+        self.gate.things[f"key-of-{name}"] = thing = Thing(name, set(channels))
+        return thing
+
+    def mqtt_wire(self) -> Wire:
+        """A new MQTT connection."""
+        return Wire(MQTTProtocol(self.mqtt))
+
+    def web_wire(self) -> Wire:
+        """A new connection on the web port."""
+        return Wire(self.web.buildProtocol(IPv4Address("TCP", "192.0.2.7", 4711)))
+
+    def end_turn(self) -> None:
+        """Let the reactor's turn end."""
+        self.clock.advance(0)

@@ -1,0 +1,66 @@
+"""What the tests of MQTT clients share: a house, and packets instead of bytes."""
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.mqtt.decode import decode, decode_remaining_length
+from mfserver.mqtt.encode import encode
+from mfserver.mqtt.packets import Connack, Connect, Packet, Publish, Suback, Subscribe, Subscription
+from tests.adapters.fakes import House, Wire
+
+__all__ = ["MQTTTestCase", "packets"]
+
+
+def packets(data: bytes, version: int = 5) -> list[Packet]:
+    """Everything that was written, decoded."""
+    found = []
+    while data:
+        length, start = decode_remaining_length(data, 1)
+        found.append(decode(data[: start + length], version))
+        data = data[start + length :]
+    return found
+
+
+class MQTTTestCase(SynchronousTestCase):
+    """A house with two things on one channel."""
+
+    def setUp(self) -> None:
+        self.house = House()
+        self.alice = self.house.thing("alice", "c", "d")
+        self.bob = self.house.thing("bob", "c")
+
+    def connect(self, name: str, version: int = 5, client_id: str = "", **options: Any) -> Wire:
+        """A connected client; its CONNACK has been read."""
+        wire = self.house.mqtt_wire()
+        packet = Connect(
+            version, client_id or name, user_name=name, password=f"key-of-{name}".encode(), **options
+        )
+        (answer,) = packets(wire.receive(encode(packet, version)), version)
+        assert isinstance(answer, Connack)
+        self.assertEqual(0, answer.reason_code)
+        return wire
+
+    def subscribe(
+        self, wire: Wire, *filters: str, version: int = 5, qos: int = 1, **options: Any
+    ) -> list[int]:
+        """Subscribe. :return: the reason codes."""
+        packet = Subscribe(7, [Subscription(one, qos=qos, **options) for one in filters])
+        (answer,) = packets(wire.receive(encode(packet, version)), version)
+        assert isinstance(answer, Suback)
+        self.assertEqual(7, answer.packet_id)
+        return answer.reason_codes
+
+    def publish(
+        self, wire: Wire, topic: str, payload: bytes = b"x", qos: int = 0, version: int = 5, **fields: Any
+    ) -> list[Packet]:
+        """Publish, and let the turn end. :return: what came back at once."""
+        packet = Publish(topic, payload, qos=qos, packet_id=9 if qos else 0, **fields)
+        answer = packets(wire.receive(encode(packet, version)), version)
+        self.house.end_turn()
+        return answer
+
+    def delivered(self, wire: Wire, version: int = 5) -> list[tuple[str, bytes, int]]:
+        """The PUBLISH packets that came: topic, payload, QoS."""
+        found = packets(wire.take(), version)
+        return [(one.topic, one.payload, one.qos) for one in found if isinstance(one, Publish)]
