@@ -3,7 +3,6 @@
 # Much of twisted.web declares no types.
 # mypy: allow-untyped-calls
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -23,7 +22,6 @@ __all__ = ["Call", "Reply", "Routes", "MAX_JSON"]
 #: Bytes of a JSON body.
 MAX_JSON: Final = 1_048_576
 
-_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 B = TypeVar("B")
 
 
@@ -166,8 +164,6 @@ def _token(request: Request) -> str | None:
 def _decode(value: str) -> str:
     """Percent-decode what stood in a path. :raises NotFound: nothing of ours has such a name."""
     try:
-        if _PERCENT.search(value):
-            raise NotFound("no such path")
         return unquote_to_bytes(value).decode()
     except UnicodeDecodeError as error:
         raise NotFound("no such path") from error

@@ -28,7 +28,7 @@ CONNECTED: Final = {
     "disconnected": "true for what is not connected; false unless given",
 }
 
-_NUMBER: Final = re.compile("[0-9]{1,18}", re.ASCII)
+_NUMBER: Final = re.compile("[0-9]{1,18}")
 _METADATA: Final = msgspec.json.Decoder(dict[str, Any])
 
 

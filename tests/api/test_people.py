@@ -100,8 +100,12 @@ class LoginTests(SynchronousTestCase):
         """Failures count per address and per account; a success clears the account alone."""
         house = House()
         house.user()
-        for password in "wrong", "wrong again", "12345678":
-            house.ask("POST", "/tokens", {"email": "A@example.org", "password": password})
+        for email, password in (
+            ("A@example.org", "no"),
+            ("a@example.org", "no"),
+            ("A@Example.org", "12345678"),
+        ):
+            house.ask("POST", "/tokens", {"email": email, "password": password})
         self.assertEqual(house.attempts.failures, {"address 192.0.2.1": 2})
         house.attempts.limit = 2
         answer = house.ask("POST", "/tokens", {"email": "a@example.org", "password": "12345678"})

@@ -330,7 +330,9 @@ class ConnectionTests(HouseTestCase):
         self.assertEqual(self.ask("GET", f"/channels/{self.channel}/things")["total"], 1)
         self.ask("PUT", "/disconnect", pairs, 404)
         self.assertEqual(self.connected(), 1)
-        self.assertEqual([change.connected for change in self.heard()], [True, False])
+        first, second = self.heard()
+        self.assertEqual((first.connected, second.connected), (True, False))
+        self.assertEqual((len(first.channels), len(first.things)), (1, 3))
 
     def test_malformed(self) -> None:
         good = {"channel_ids": [self.channel], "thing_ids": [self.thing]}

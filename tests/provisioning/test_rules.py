@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.errors import Conflict, Invalid, NotFound, Unauthenticated
+from mfserver.provisioning.channels import Channels
 from mfserver.provisioning.connections import Connections
 from mfserver.provisioning.fields import MAX_DEPTH, check_email, check_metadata, is_id, new_id
 from mfserver.provisioning.keys import LOGIN, Issued, Keys
@@ -102,6 +103,21 @@ class OrderTests(RulesTestCase):
         self.failureResultOf(self.run_rule(self.things.change_key(OWNER, "a", new_id(), "x" * 16)))
         self.failureResultOf(self.run_rule(self.things.remove(OWNER, new_id())))
         self.assertEqual((self.changes.heard, self.attempts.failures), ([], {}))
+
+
+class ImpossibleTests(RulesTestCase):
+    """What cannot be ours is absent without asking the store, which may choke on it."""
+
+    def test_remove(self) -> None:
+        self.successResultOf(self.store.close())
+        channels = Channels(self.store.channels, self.changes)
+        keys = Keys(self.store.keys, self.store.users, self.tokens, lambda: 0.0)
+        for rule in self.things.remove(OWNER, "\0"), channels.remove(OWNER, "\0"), keys.revoke(OWNER, "\0"):
+            self.successResultOf(self.run_rule(rule))
+
+    def test_identify(self) -> None:
+        self.store.things.by_key = self.fail  # type: ignore[assignment]
+        self.failureResultOf(self.run_rule(self.things.identify("a", "\0")), Unauthenticated)
 
 
 class SecretTests(SynchronousTestCase):
