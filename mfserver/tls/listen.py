@@ -85,6 +85,8 @@ def listen(
 
 def _bind(host: str, port: int, backlog: int) -> socket.socket:
     try:
+        if not 0 <= port <= 65_535:  # getaddrinfo would take the rest of a division
+            raise OverflowError("a port is a number from 0 to 65535")
         if host:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, _, _, _, address = found[0]

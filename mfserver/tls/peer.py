@@ -1,5 +1,6 @@
 """Who is at the other end of a TLS connection, as its certificate says."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +23,9 @@ _COMMON_NAME: Final = b"\x06\x03\x55\x04\x03"
 _TEXT: Final = (0x0C, 0x13, 0x14, 0x16)
 # Protocols that are each other's transports: TLS, HTTP, WebSocket, MQTT and what may stand between.
 _MAX_LAYERS: Final = 8
+
+# cryptography warns of each length that an attribute should not have, and clients choose the length.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"mfserver\.tls\.peer")
 
 
 class IPeerTransport(Interface):

@@ -1,0 +1,204 @@
+"""Who a certificate says somebody is: exactly one common name, or nobody."""
+
+# Much of Twisted, trial's assertions too, has no types.
+# mypy: allow-untyped-calls
+
+from time import time
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from twisted.internet.interfaces import ISSLTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from mfserver.errors import NotAuthorized
+from mfserver.interfaces import IPeer
+from mfserver.tls.peer import IPeerTransport, Peer, is_tls, peer_of
+from tests.tls.pki import DAY, KEY, Authority, server_context, write
+
+VICTIM = "victim-0123456789"
+
+
+def common_names(*names: str) -> x509.Name:
+    """A subject with each as a common name of its own."""
+    return x509.Name([attribute(NameOID.COMMON_NAME, text) for text in names])
+
+
+def attribute(oid: x509.ObjectIdentifier, text: str) -> x509.NameAttribute[str]:
+    """An attribute that may break the bounds of its type."""
+    return x509.NameAttribute(oid, text, _validate=False)
+
+
+class PeerCase(SynchronousTestCase):
+    """A context that trusts one authority."""
+
+    def setUp(self) -> None:
+        self.authority = Authority()
+        self.directory = self.mktemp()
+        self.context = server_context(self.directory, self.authority)
+
+    def peer(self, certificate: x509.Certificate) -> Peer:
+        return Peer(certificate, (), "TLSv1.3", self.context, self.context.generation)
+
+
+class CommonNameTests(PeerCase):
+    """Every subject that is not exactly one common name of text is refused."""
+
+    def of(self, subject: x509.Name) -> str:
+        return self.peer(self.authority.client(subject).certificate).common_name()
+
+    def refuse(self, subject: x509.Name) -> None:
+        self.assertRaises(NotAuthorized, self.of, subject)
+
+    def test_one(self) -> None:
+        self.assertEqual(self.of(common_names(KEY)), KEY)
+        self.assertEqual(self.of(common_names("a" * 64)), "a" * 64)
+
+    def test_none(self) -> None:
+        self.refuse(x509.Name([]))
+        self.refuse(x509.Name([attribute(NameOID.ORGANIZATION_NAME, KEY)]))
+
+    def test_two(self) -> None:
+        """Whether in two parts of the subject or in one, and whether they differ or not."""
+        for names in ((KEY, VICTIM), (VICTIM, KEY), (KEY, KEY)):
+            self.refuse(common_names(*names))
+            both = [attribute(NameOID.COMMON_NAME, text) for text in dict.fromkeys(names)]
+            if len(both) > 1:
+                self.refuse(x509.Name([x509.RelativeDistinguishedName(both)]))
+
+    def test_organization_that_looks_like_one(self) -> None:
+        """Text of another attribute is never the victim's name."""
+        for text in (f"Evil,CN={VICTIM}", f"Evil/CN={VICTIM}", f"Evil+CN={VICTIM}", f"\nCN={VICTIM}"):
+            organization = attribute(NameOID.ORGANIZATION_NAME, text)
+            self.refuse(x509.Name([organization]))
+            own = attribute(NameOID.COMMON_NAME, KEY)
+            self.assertEqual(self.of(x509.Name([organization, own])), KEY)
+
+    def test_text_is_taken_as_it_is(self) -> None:
+        """What looks like syntax in a name is a part of it: no victim has that key."""
+        for text in (f"x,CN={VICTIM}", f"x/CN={VICTIM}", f"x\\,CN={VICTIM}", f"CN={VICTIM}", f" {VICTIM}"):
+            self.assertEqual(self.of(common_names(text)), text)
+
+    def test_control_characters(self) -> None:
+        for text in (f"{VICTIM}\0", f"{VICTIM}\0.evil", f"\0{VICTIM}", f"{VICTIM}\n", f"{VICTIM}\x7f"):
+            self.refuse(common_names(text))
+
+    def test_beyond_ascii(self) -> None:
+        """No look-alike of a key passes."""
+        for text in (
+            VICTIM.replace("i", "\N{CYRILLIC SMALL LETTER BYELORUSSIAN-UKRAINIAN I}"),
+            VICTIM.replace("v", "\N{FULLWIDTH LATIN SMALL LETTER V}"),
+        ):
+            self.refuse(common_names(text))
+
+    def test_length(self) -> None:
+        self.refuse(common_names("a" * 65))
+        self.refuse(common_names("a" * 5000))
+        self.flushWarnings()  # cryptography's, of the names that this test makes
+
+    def test_types(self) -> None:
+        """Text types are read, the others refused, and what cannot be parsed raises nothing else."""
+        der = self.authority.client(common_names("A" * 16)).certificate.public_bytes(Encoding.DER)
+        name = b"\x0c\x10" + b"A" * 16
+        self.assertEqual(der.count(name), 1)
+        for tag in range(256):
+            changed = der.replace(name, bytes([tag]) + name[1:])
+            try:
+                peer = self.peer(x509.load_der_x509_certificate(changed))
+            except ValueError:
+                continue  # never gets as far as a name
+            if tag in (0x0C, 0x13, 0x14, 0x16):
+                self.assertEqual(peer.common_name(), "A" * 16)
+            else:
+                self.assertRaises(NotAuthorized, peer.common_name)
+
+    def test_invalid_encodings(self) -> None:
+        der = self.authority.client(common_names("A" * 16)).certificate.public_bytes(Encoding.DER)
+        for value in (b"\xff" * 16, b"\xc0\x80" * 8, b"A" * 15 + b"\xc3", bytes(16)):
+            certificate = x509.load_der_x509_certificate(der.replace(b"A" * 16, value))
+            self.assertRaises(NotAuthorized, self.peer(certificate).common_name)
+
+
+class VerifyTests(PeerCase):
+    """Our own records are asked again and again."""
+
+    def test_interface(self) -> None:
+        peer = self.peer(self.authority.client().certificate)
+        self.assertTrue(verifyObject(IPeer, peer))
+        self.assertEqual(peer.not_valid_after, peer.leaf.not_valid_after_utc.timestamp())
+
+    def test_dates_always(self) -> None:
+        peer = self.peer(self.authority.client().certificate)
+        peer.verify(time())
+        peer.verify(peer.not_valid_after)
+        self.assertRaises(NotAuthorized, peer.verify, peer.not_valid_after + 1)
+        self.assertRaises(NotAuthorized, peer.verify, time() - 2 * DAY.total_seconds())
+
+    def test_trust_after_each_reload(self) -> None:
+        """A root that is gone takes what it issued with it, and one that is back brings it back."""
+        peer = self.peer(self.authority.client().certificate)
+        for root, is_trusted in ((Authority("Other"), False), (self.authority, True)):
+            write(self.directory, self.authority.server(), root.certificate)
+            self.assertTrue(self.context.reload())
+            for _ in range(2):  # a refusal is not remembered as a success
+                if is_trusted:
+                    peer.verify(time())
+                else:
+                    self.assertRaises(NotAuthorized, peer.verify, time())
+
+    def test_chain_after_reload(self) -> None:
+        """The intermediates that came with a leaf are remembered; without them it fails safe."""
+        between = Authority("Between", self.authority)
+        leaf = between.client().certificate
+        peers = [
+            Peer(leaf, chain, "TLSv1.3", self.context, self.context.generation)
+            for chain in ((between.certificate,), ())
+        ]
+        for peer in peers:
+            peer.verify(time())
+        self.assertTrue(self.context.reload())
+        peers[0].verify(time())
+        self.assertRaises(NotAuthorized, peers[1].verify, time())
+
+
+@implementer(IPeerTransport)
+class FakeTransport:
+    """The bottom of a stack."""
+
+    def __init__(self, peer: Peer | None) -> None:
+        self.peer = peer
+
+
+class Layer:
+    """A protocol that is a transport to another one."""
+
+    def __init__(self, transport: object) -> None:
+        self.transport = transport
+
+
+class TransportTests(PeerCase):
+    """Whoever holds a transport, or a protocol in its place, finds the peer."""
+
+    def test_below_other_layers(self) -> None:
+        peer = self.peer(self.authority.client().certificate)
+        self.assertIs(peer_of(FakeTransport(peer)), peer)
+        self.assertIs(peer_of(Layer(Layer(FakeTransport(peer)))), peer)
+        self.assertIsNone(peer_of(Layer(FakeTransport(None))))
+
+    def test_plain(self) -> None:
+        for transport in (None, object(), Layer(None), Layer(object())):
+            self.assertIsNone(peer_of(transport))
+            self.assertFalse(is_tls(transport))
+
+    def test_circle(self) -> None:
+        """Layers that stand on themselves end the search."""
+        layer = Layer(None)
+        layer.transport = layer
+        self.assertIsNone(peer_of(layer))
+        self.assertFalse(is_tls(layer))
+
+    def test_is_tls(self) -> None:
+        transport = implementer(ISSLTransport)(type("Encrypted", (), {}))()
+        self.assertTrue(is_tls(Layer(transport)))
