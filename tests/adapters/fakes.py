@@ -48,7 +48,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.things: dict[str, Thing] = {}
-        self.held: list[Callable[[], None]] | None = None
+        self.held: list[Callable[[], object]] | None = None
         self.logged_in: list[tuple[ThingId, ILiveConnection | None]] = []
         self.claims: list[Claims] = []
         self.error: Exception | None = None
@@ -92,7 +92,7 @@ class Wire(StringTransport):
 
     def take(self) -> bytes:
         """What was written since the last time."""
-        written = self.value()
+        written: bytes = self.value()
         self.clear()
         return written
 

@@ -16,7 +16,7 @@ KEY = "an-own-key-of-a-thing"
 
 def a_request(uri: bytes = b"/", **headers: "bytes | list[bytes]") -> Any:
     """A request as twisted.web hands it over."""
-    request = Request(DummyChannel(), False)  # type: ignore[no-untyped-call]
+    request = Request(DummyChannel(), False)
     request.uri = uri
     request.client = IPv4Address("TCP", "192.0.2.7", 4711)
     for name, values in headers.items():
