@@ -130,10 +130,9 @@ class BoundedChannel(HTTPChannel):
             super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """Expect the next request, or read the rest of a refused one for a moment."""
+        """Expect the next request, unless the connection is closing."""
         if self.closing:
             self.requests.remove(request)
-            self._expect(LINGER)
             return
         self._resting = True
         self._expect(IDLE)
@@ -148,14 +147,11 @@ class BoundedChannel(HTTPChannel):
         set_headers(request)
         request.setHeader(b"Connection", b"close")
         answer_error(request, TooLarge(f"a body has at most {bound} bytes", bound))
+        self._expect(LINGER)
 
     def loseConnection(self) -> None:
-        """Close, and cut off a peer that does not read what is left to send."""
-        self.closing = True
-        self._expect(None)
-        super().loseConnection()
-        if self.transport is not None:
-            self._deadline = self.callLater(self.abortTimeout, self._abort)
+        """Close, and after :data:`IDLE` seconds cut off a peer that does not read what is left to send."""
+        self._close(IDLE)
 
     def pauseProducing(self) -> None:
         """Serve no further request while the peer does not read its answers, however many it sent ahead."""
@@ -197,8 +193,15 @@ class BoundedChannel(HTTPChannel):
             self._deadline = self.callLater(seconds, self._late)
 
     def _late(self) -> None:
+        """Close; a peer that was late already has ``abortTimeout`` seconds to read what is left."""
         self._deadline = None
-        self.loseConnection()
+        self._close(self.abortTimeout)
+
+    def _close(self, patience: float) -> None:
+        self.closing = True
+        self._expect(None)
+        super().loseConnection()
+        self._deadline = self.callLater(patience, self._abort)
 
     def _abort(self) -> None:
         self._deadline = None

@@ -165,6 +165,28 @@ class BackPressureTests(ServerTestCase):
         self.channel.pauseProducing()
         self.assert_closed_at(60)
 
+    def test_slow_farewell(self) -> None:
+        """Who asks for the end of the connection has a minute to read the answer."""
+        self.send(GET[:-2] + b"Connection: close\r\n\r\n")
+        self.assertTrue(self.wire.disconnecting)
+        self.house.clock.advance(59)
+        self.assertFalse(self.wire.aborted)
+        self.house.clock.advance(1)
+        self.assertTrue(self.wire.aborted)
+
+    def test_closed_while_served(self) -> None:
+        """A connection that closes while its request is served is cut off in time all the same."""
+
+        async def close(request: Request, parameters: dict[str, str]) -> None:
+            request.loseConnection()
+
+        self.house = House([Route(method="GET", path="/close", serve=close)])
+        self.channel, self.wire = self.house.connect()
+        self.send(GET.replace(b"version", b"close"))
+        self.assertTrue(self.wire.disconnecting)
+        self.house.clock.advance(60)
+        self.assertTrue(self.wire.aborted)
+
     def test_resumed_without_a_byte(self) -> None:
         """That the peer reads again is no beginning of a request: the rest goes on."""
         self.send(GET)
