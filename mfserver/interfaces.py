@@ -122,6 +122,7 @@ class IPeer(Interface):
 
     leaf: Any = Attribute("The peer certificate, a cryptography.x509.Certificate.")
     not_valid_after: float = Attribute("When it ends, in seconds since 1970.")
+    tls_version: str = Attribute("The connection's: ``TLSv1.2`` or ``TLSv1.3``.")
 
     def common_name() -> str:
         """The subject's one common name, from the certificate's DER.

@@ -198,9 +198,11 @@ class MainfluxService(MultiService):
         passwords = Passwords(self._reactor)
         passwords.setServiceParent(self)  # type: ignore[no-untyped-call]
         things = Things(store.things, access, attempts)
+        # A person is made to wait, and never so long that a stranger's failures lock the account.
+        logins = Attempts(self._reactor, longest=5.0, patience=5.0, max_waiting=100)
         routes = api_routes(
             people,
-            Users(store.users, passwords, tokens, Attempts(self._reactor), registration_token),
+            Users(store.users, passwords, tokens, logins, registration_token),
             Keys(store.keys, store.users, tokens, time.time),
             things,
             Channels(store.channels, access),
@@ -302,6 +304,8 @@ class MainfluxService(MultiService):
     async def _stop(self) -> None:
         _tell_systemd("STOPPING=1")
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for impatience in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(impatience, signal.SIG_IGN)  # Twisted would log a traceback for the second one
         if self._watching is not None:
             self._watching.stop()
         for port in self._ports.values():

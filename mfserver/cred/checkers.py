@@ -4,9 +4,11 @@ A refusal never says which part was wrong where that would tell a guesser someth
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from mfserver.cred.access import Access
@@ -17,6 +19,9 @@ from mfserver.errors import NotAuthorized, Unauthenticated
 from mfserver.records import Claims, ThingId, is_thing_key
 
 __all__ = ["ClientCertificateChecker", "ThingKeyChecker", "UserTokenChecker"]
+
+#: Things that are warned of; more would be a flood of its own.
+_MAX_WARNED: Final = 10_000
 
 
 @implementer(ICredentialsChecker)
@@ -54,10 +59,12 @@ class ClientCertificateChecker:
     """
 
     credentialInterfaces = (IClientCertificate,)
+    _log = Logger()
 
     def __init__(self, access: Access, now: Callable[[], float]) -> None:
         self._access = access
         self._now = now
+        self._warned: set[ThingId] = set()
 
     def requestAvatarId(self, credentials: IClientCertificate) -> "Deferred[bytes | tuple[()]]":
         """The id of the thing.
@@ -83,7 +90,19 @@ class ClientCertificateChecker:
             raise NotAuthorized("the thing id is missing or not the client certificate's")
         # Last, and with nothing to wait for after it: the trust roots may have changed during the look-up.
         credentials.peer.verify(self._now())
+        if credentials.peer.tls_version == "TLSv1.2":
+            self._warn_of_clear_certificate(thing)
         return thing.encode()
+
+    def _warn_of_clear_certificate(self, thing: ThingId) -> None:
+        """Once per thing: under TLS 1.2 its certificate, and so its key, crossed the network in clear."""
+        if thing not in self._warned and len(self._warned) < _MAX_WARNED:
+            self._warned.add(thing)
+            self._log.warn(
+                "thing {thing} showed its certificate under TLS 1.2, which sends it, and so the thing key in "
+                "it, in clear; TLS 1.3 does not, and --tls-min=1.3 insists on it",
+                thing=thing,
+            )
 
 
 @implementer(ICredentialsChecker)

@@ -34,6 +34,7 @@ class CarefulPeer:
     def __init__(self, name: str | None, not_valid_after: float = 1e12) -> None:
         self.leaf: Any = None
         self.not_valid_after = not_valid_after
+        self.tls_version = "TLSv1.3"
         self.trouble: Exception | None = None
         self.verified: list[float] = []
         self._name = name
