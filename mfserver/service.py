@@ -325,7 +325,7 @@ class MainfluxService(MultiService):
         """Stop listening, take leave of every client, commit what waits, and let the directory go."""
         stopped = Deferred.fromCoroutine(self._stop())
         # twistd waits for it, but would not say what went wrong.
-        return stopped.addErrback(lambda failure: self._log.failure("the server did not end cleanly", failure))
+        return stopped.addErrback(partial(self._log.failure, "the server did not end cleanly"))
 
 
 def _tell_systemd(state: str) -> None:

@@ -126,14 +126,12 @@ class Root(Resource):
         except Exception as error:
             self._failed(request, error, bool(gone))
             return
-        self._log.debug("{method} {path} {status}", method=route.method, path=route.path, status=request.code)
         if route.upgrade is None and not gone and not request.finished:
             request.finish()
 
     def _failed(self, request: Request, error: Exception, gone: bool) -> None:
         """Answer what a handler raised, and log it where it is no answer but our mistake."""
         if gone:
-            self._log.debug("the client went away before its answer: {error}", error=type(error).__name__)
             return
         if not isinstance(error, MFServerError):
             self._log.failure("a request failed")

@@ -6,7 +6,7 @@ from twisted.cred.credentials import ICredentials
 from twisted.cred.error import UnhandledCredentials
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -237,15 +237,12 @@ class X509ModeTests(AuthenticationCase):
 
     def test_a_certificate_in_clear_is_warned_of_once(self) -> None:
         """TLS 1.2 shows the certificate, and so the key in it, to the network: one line for each thing."""
-        lines: list[str] = []
-        observer = lambda event: lines.append(str(event.get("log_format")))  # noqa: E731
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-        for version in ("TLSv1.3", "TLSv1.2", "TLSv1.2"):
-            peer = CarefulPeer(OWN.key)
-            peer.tls_version = version
-            self.allowed(self.by_certificate, Claims("a"), peer)
-        self.assertEqual(1, len([line for line in lines if "TLS 1.2" in line]))
+        with capturedLogs() as events:
+            for version in ("TLSv1.3", "TLSv1.2", "TLSv1.2"):
+                peer = CarefulPeer(OWN.key)
+                peer.tls_version = version
+                self.allowed(self.by_certificate, Claims("a"), peer)
+        self.assertEqual([OWN.id], [event["thing"] for event in events if "TLS 1.2" in event["log_format"]])
 
     def test_every_row_without_a_certificate(self) -> None:
         """A key alone lets nobody in, and the answer does not depend on it."""
