@@ -4,6 +4,8 @@ The text is for logs and for the reason string: short, and never with a topic, a
 password in it.
 """
 
+from typing import ClassVar
+
 from mfserver.mqtt import constants
 
 __all__ = [
@@ -33,7 +35,7 @@ class MQTTError(Exception):
     :cvar reason_code: the MQTT 5.0 reason code that says it.
     """
 
-    reason_code: int = constants.UNSPECIFIED_ERROR
+    reason_code: ClassVar[int] = constants.UNSPECIFIED_ERROR
 
 
 class MalformedPacket(MQTTError):

@@ -1,5 +1,6 @@
 """What a client may say when, and what it is answered."""
 
+import gc
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -189,7 +190,9 @@ class AnyBytesTests(SynchronousTestCase):
 class ConnectTests(SynchronousTestCase):
     """CONNECT and CONNACK."""
 
-    def refused(self, connect: Connect | bytes, limits: Limits | None = None) -> tuple[type, bytes]:
+    def refused(
+        self, connect: Connect | bytes, limits: Limits | None = None
+    ) -> tuple[type[errors.MQTTError], bytes]:
         """The error and the answer to a CONNECT that the connection itself refuses."""
         connection = Connection(limits or Limits(), 0.0)
         data = connect if isinstance(connect, bytes) else encode(connect, 0)
@@ -370,7 +373,7 @@ class ConnectTests(SynchronousTestCase):
             (Connect(5, "c", will=Will("w", bytes(11))), 0x95),
         ):
             error, answer = self.refused(connect, limits)
-            self.assertEqual((error.__dict__["reason_code"], answer[3]), (code, code))
+            self.assertEqual((error.reason_code, answer[3]), (code, code))
             if code != 0x8C:
                 connect.version = 4
                 self.assertEqual(self.refused(connect, limits), (error, b""))
@@ -388,6 +391,16 @@ class ConnectTests(SynchronousTestCase):
         self.assertIsInstance(event.error, errors.ConnectTimeout)
         self.assertEqual((connection.closed, connection.data_to_send()), (True, b""))
         self.assertIsNone(connection.next_deadline())
+
+    def test_the_password_is_not_kept(self) -> None:
+        """Once CONNECT is answered, nothing that a connection holds leads to it."""
+        for code in (0, 0x87):
+            connection = Connection(Limits(), 0.0)
+            connection.receive_data(encode(Connect(5, "c", user_name="u", password=b"secret"), 0), 0.0)
+            connection.send_connack(code)
+            held = gc.get_referents(connection)
+            self.assertIn("c", held)
+            self.assertEqual([value for value in held if isinstance(value, Packet)], [])
 
     def test_an_empty_identifier_needs_an_assigned_one(self) -> None:
         """An owner that forgets it is told so by its own tests."""
