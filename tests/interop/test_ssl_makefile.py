@@ -12,11 +12,13 @@ from time import time
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from OpenSSL import SSL
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from mfserver.ca.authority import ensure
 from mfserver.tls.context import ServerContext
-from mfserver.tls.peer import Peer
+from mfserver.tls.peer import Peer, peer_of
+from tests.tls.wire import Listener
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KEY = "0123456789-abc.~_XYZ"
@@ -151,6 +153,45 @@ class IssueTests(MakefileCase):
         self.assertEqual(set(os.listdir(self.certs)), {"ca.crt", "ca.key"})
         subprocess.run(["make", "-f", makefile, "clean"], cwd="/", check=True, capture_output=True)
         self.assertEqual(os.listdir(self.certs), [])
+
+
+class MainfluxMakefileTests(SynchronousTestCase):
+    """Files of Mainflux's own Makefile: an authority without key usage, leaves of X.509 v1."""
+
+    def openssl(self, command: str, *more: str) -> None:
+        subprocess.run(
+            ["openssl", *command.split(), *more], cwd=self.directory, check=True, capture_output=True
+        )
+
+    def leaf(self, file: str, common_name: str) -> None:
+        request = f"req -new -sha256 -newkey rsa:2048 -nodes -keyout {file}.key -out {file}.csr -subj"
+        self.openssl(request, f"/CN={common_name}/O=mainflux/OU=mainflux/emailAddress=info@mainflux.com")
+        self.openssl(
+            f"x509 -req -days 730 -in {file}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out {file}.crt"
+        )
+
+    def test_thing_is_let_in(self) -> None:
+        need("openssl")
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+        self.openssl(
+            "req -newkey rsa:2048 -x509 -nodes -sha512 -days 1095 -keyout ca.key -out ca.crt -subj",
+            "/CN=localhost/O=Mainflux/OU=IoT/emailAddress=info@mainflux.com",
+        )
+        self.leaf("server", "localhost")
+        self.leaf("thing", "0123456789abcdef")
+        paths = [os.path.join(self.directory, file) for file in ("server.crt", "server.key", "ca.crt")]
+        context = ServerContext(*paths, request_client_certificates=True)
+        context.load()
+        client = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        client.use_certificate_file(os.path.join(self.directory, "thing.crt"))
+        client.use_privatekey_file(os.path.join(self.directory, "thing.key"))
+        listener = Listener(context)
+        listener.connect(client).handshake()
+        [application] = listener.applications.made
+        peer = peer_of(application.transport)
+        assert peer is not None
+        self.assertEqual((peer.common_name(), peer.leaf.version), ("0123456789abcdef", x509.Version.v1))
 
 
 class RefusalTests(MakefileCase):

@@ -29,7 +29,7 @@ class Identity:
 
 
 class Authority:
-    """An authority, a root unless it has an issuer."""
+    """An authority, a root unless it has an issuer; with room for two below a root."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Authority:
         end: timedelta = 30 * DAY,
     ) -> None:
         self.key = new_key()
+        self.below: int = 2 if issuer is None else issuer.below - 1
         now = datetime.now(UTC)
         self.name = name(common_name)
         self.certificate: x509.Certificate = issue(
@@ -51,7 +52,7 @@ class Authority:
             issuer=None if issuer is None else issuer.certificate,
             not_before=now + begin,
             not_after=now + end,
-            path_length=(1 if issuer is None else 0) if is_authority else None,
+            path_length=self.below if is_authority else None,
         )
 
     def client(

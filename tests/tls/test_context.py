@@ -287,6 +287,9 @@ class VerifyTests(ContextCase):
         write(self.directory, self.server, between.certificate)
         self.assertTrue(self.context.reload())
         self.context.verify(between.client().certificate, (), time())
+        below = Authority("Below", between)
+        self.context.verify(below.client().certificate, (below.certificate,), time())
+        self.refuse(self.authority.client(), "trust root")
 
     def test_intermediate_expired(self) -> None:
         between = Authority("Between", self.authority, end=2 * DAY)

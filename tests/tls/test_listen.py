@@ -3,6 +3,7 @@
 # Much of Twisted, trial's assertions too, has no types.
 # mypy: allow-untyped-calls
 
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from time import time
@@ -299,6 +300,26 @@ class HandshakeTests(ListenCase):
         wire = self.listener.connect(self.client(version=SSL.TLS1_2_VERSION))
         wire.handshake()
         self.assert_refused(wire, "protocol version")
+
+    def test_renegotiation(self) -> None:
+        """A TLS 1.2 client cannot make us shake hands again, which costs us more than it."""
+        wire = self.listener.connect(self.client(version=SSL.TLS1_2_VERSION))
+        wire.handshake()
+        connection = wire.server.getHandle()  # type: ignore[attr-defined]
+        wire.client.renegotiate()
+        with contextlib.suppress(SSL.WantReadError):
+            wire.client.do_handshake()
+        wire.pump()
+        self.assertEqual(connection.total_renegotiations(), 0)
+        self.assertIn("no renegotiation", wire.alert)
+
+    def test_intermediate_as_root(self) -> None:
+        """A trust root need not be self-signed."""
+        between = Authority("Between", self.authority)
+        write(self.context._certificate.rpartition("/")[0], self.authority.server(), between.certificate)
+        self.assertTrue(self.context.reload())
+        self.listener.connect(self.client(between.client())).handshake()
+        self.assertEqual(len(self.listener.applications.made), 1)
 
     def test_application_that_declines(self) -> None:
         """A factory that makes no protocol ends the connection."""
