@@ -126,6 +126,7 @@ class MQTTProtocol(Protocol):
         self._logout: Callable[[], None] | None = None
         self._deadline: IDelayedCall | None = None
         self._over = False
+        self._reading = True
 
     # --- Twisted's events ---
 
@@ -205,8 +206,16 @@ class MQTTProtocol(Protocol):
         self._adapter.turn.add(self)
 
     def read(self, go_on: bool) -> None:
-        if not self._over:
-            (self.transport.resumeProducing if go_on else self.transport.pauseProducing)()
+        if self._over:
+            return
+        self._reading = go_on
+        if go_on:
+            # The keep alive counts from here: what the client sent meanwhile, we did not look at.
+            self.transport.resumeProducing()
+            self._walk(self._connection.receive_data(b"", self._adapter.clock.seconds()))
+            self.flush()
+        else:
+            self.transport.pauseProducing()
 
     # --- the core's events ---
 
@@ -265,8 +274,8 @@ class MQTTProtocol(Protocol):
         adapter = self._adapter
         self._client = MQTTClient(thing, connection, self, adapter.router, adapter.limits, adapter.now)
         adapter.sessions.begin(thing.id, connection.client_id, self._client)
-        self._watch_deadline()  # the keep alive counts from here
-        self._resume_reading()
+        self.read(True)  # first what came behind the CONNECT
+        self._watch_deadline()  # it is the keep alive's now
 
     def _refused(self, failure: Failure) -> None:
         if self._over:
@@ -281,12 +290,6 @@ class MQTTProtocol(Protocol):
             self._log.failure("a CONNECT could not be answered", failure)
             self._connection.disconnect(mqtt.UNSPECIFIED_ERROR)
         self.flush()
-
-    def _resume_reading(self) -> None:
-        """Read on, first what came behind the CONNECT."""
-        self._walk(self._connection.receive_data(b"", self._adapter.clock.seconds()))
-        self.flush()
-        self.read(True)
 
     def _publish_received(self, event: PublishReceived) -> None:
         assert self._client is not None
@@ -305,6 +308,9 @@ class MQTTProtocol(Protocol):
     def _watch_deadline(self) -> None:
         """Wake when the core's next deadline may have passed. A packet moves it without a timer's work."""
         if self._over:
+            return
+        if not self._reading:  # the client may have sent what we did not look at
+            self._set_deadline(1.0, self._watch_deadline)
             return
         now = self._adapter.clock.seconds()
         self._walk(self._connection.check_deadline(now))
