@@ -61,6 +61,16 @@ class LoadTests(ContextCase):
         self.assertEqual(context.generation, 1)
         self.assertIsInstance(context.context, SSL.Context)
 
+    def test_settings(self) -> None:
+        """Idle connections keep no buffers, sessions no memory, and nobody shakes hands twice."""
+        loaded = self.make()
+        loaded.load()
+        context = loaded.context
+        self.assertTrue(context.set_mode(0) & SSL.MODE_RELEASE_BUFFERS)
+        self.assertEqual(context.get_session_cache_mode(), SSL.SESS_CACHE_OFF)
+        wanted = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+        self.assertEqual(context.set_options(0) & wanted, wanted)
+
     def test_missing(self) -> None:
         for path, option in ((self.ca, "--ca"), (self.key, "--key"), (self.certificate, "--cert")):
             os.unlink(path)
