@@ -65,6 +65,20 @@ _OWN_DESCRIPTORS: Final = 64
 _ALPN: Final = {"https": (b"http/1.1",), "mqtts": (b"mqtt",)}
 
 
+class _CannotStart(SystemExit, Exception):
+    """Ends the process with status 1 and without a traceback.
+
+    As an Exception it is also told to who waits in front of a daemon; twistd lets a bare SystemExit hang him.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(1)
+        self._reason = reason
+
+    def __str__(self) -> str:
+        return self._reason
+
+
 class MainfluxService(MultiService):
     """One server, from its data directory to its listeners.
 
@@ -106,9 +120,12 @@ class MainfluxService(MultiService):
         self._report()
 
     def _give_up(self, error: ConfigurationError) -> None:
-        self._log.critical("cannot start: {error}", error=error)
+        reason = str(error)
+        if error.option is not None and error.option not in reason:
+            reason = f"{error.option}: {reason}"
+        self._log.critical("cannot start: {reason}", reason=reason)
         self._directory.close()
-        raise SystemExit(1)
+        raise _CannotStart(reason)
 
     def _prepare(self) -> None:
         settings, directory = self._settings, self._directory
@@ -227,6 +244,7 @@ class MainfluxService(MultiService):
                     None if name in PLAIN else self._tls,
                     _ALPN.get(name, ()),
                     limit=self._limit,
+                    report=self._repeats.report,
                 )
             except CannotListenError as error:
                 reason = getattr(error.socketError, "strerror", None) or str(error.socketError)

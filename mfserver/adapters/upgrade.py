@@ -17,12 +17,12 @@ from mfserver.errors import Invalid
 
 __all__ = ["WebFactory", "WebConnection", "upgrade"]
 
-# All of the request that WebSocket code is shown: keys stand in other headers and in the query.
+# All of the request that WebSocket code is shown: keys stand in other headers and in the query. Origin has
+# been decided on; autobahn would refuse one that is no address, such as the null of a local file.
 _HANDSHAKE_HEADERS = (
     "host",
     "upgrade",
     "connection",
-    "origin",
     "sec-websocket-key",
     "sec-websocket-version",
     "sec-websocket-protocol",
@@ -94,11 +94,12 @@ class WebConnection(ProtocolWrapper):
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        if self._one_too_many:
-            self.write(_TOO_MANY)  # type: ignore[no-untyped-call]
-            self.loseConnection()  # type: ignore[no-untyped-call]
-        else:
+        if not self._one_too_many:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
+        elif not self.disconnecting:
+            self.write(_TOO_MANY)  # type: ignore[no-untyped-call]
+            self.unregisterProducer()  # type: ignore[no-untyped-call]  # TLS would wait for it to close
+            self.loseConnection()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Any = None) -> None:
         self._lost = True
