@@ -10,7 +10,8 @@ from collections.abc import Callable
 from time import time
 from typing import Any, Final
 
-from twisted.internet.error import CannotListenError
+from OpenSSL import SSL
+from twisted.internet.error import CannotListenError, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -22,11 +23,11 @@ from twisted.internet.interfaces import (
     ISSLTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements, implementer
 
+from mfserver.address import network
 from mfserver.errors import NotAuthorized
 from mfserver.tls.context import ServerConnection, ServerContext
 from mfserver.tls.limit import ConnectionLimit, LimitedFactory
@@ -37,8 +38,6 @@ __all__ = ["listen", "LINGER"]
 #: Seconds that a connection which was told to close has for sending the rest and for the peer's own
 #: close_notify; then it is aborted.
 LINGER: Final = 30.0
-#: Seconds between two log lines about refused certificates, however many there are.
-_LOG_INTERVAL: Final = 60.0
 #: TCP keepalive: a peer that is gone is noticed after 60 + 4 * 15 seconds of silence.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 #: How a machine without IPv6 answers.
@@ -56,6 +55,7 @@ def listen(
     handshake_timeout: float = 10.0,
     backlog: int = 1024,
     limit: ConnectionLimit | None = None,
+    report: Callable[[str, str], None] = lambda kind, detail: None,
     now: Callable[[], float] = time,
 ) -> IListeningPort:
     """Open a listener.
@@ -68,11 +68,12 @@ def listen(
     :param handshake_timeout: seconds from the connection to the end of the TLS handshake.
     :param backlog: connections that the kernel holds until they are accepted.
     :param limit: counts the connections from the moment they are accepted, and closes those too many.
+    :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param now: the time in seconds since 1970.
     :raises CannotListenError: the address is taken, forbidden or none of this machine's.
     """
     if context is not None:
-        factory = _TLSFactory(reactor, factory, context, protocols, handshake_timeout, now)
+        factory = _TLSFactory(reactor, factory, context, protocols, handshake_timeout, report, now)
     if limit is not None:
         factory = LimitedFactory(factory, limit)
     bound = _bind(host, port, backlog)
@@ -155,7 +156,6 @@ classImplements(_Transport, ISSLTransport, IPeerTransport)
 class _Handshake(Protocol):
     """Stands where the application's protocol will stand, until the handshake is complete."""
 
-    _log = Logger()
     transport: _Transport
 
     def __init__(self, factory: "_TLSFactory", address: IAddress | None) -> None:
@@ -187,7 +187,7 @@ class _Handshake(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_deadline()
         self._factory.context.handshakes_failed += 1
-        self._log.debug("no TLS with {peer}: {reason}", peer=self._address, reason=reason.value)
+        self._factory.report("a TLS handshake failed", f"{_host(self._address)}: {_why(reason.value)}")
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
@@ -213,7 +213,6 @@ class _TLSFactory(TLSMemoryBIOFactory):
     """
 
     protocol = _Transport
-    _log = Logger()
 
     def __init__(
         self,
@@ -222,15 +221,15 @@ class _TLSFactory(TLSMemoryBIOFactory):
         context: ServerContext,
         protocols: tuple[bytes, ...],
         handshake_timeout: float,
+        report: Callable[[str, str], None],
         now: Callable[[], float],
     ) -> None:
         super().__init__(_Connections(context, protocols), False, factory, clock)
         self.clock = clock
         self.context = context
         self.handshake_timeout = handshake_timeout
+        self.report = report
         self._now = now
-        self._refused = 0
-        self._logged: float | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> _Transport:
         return _Transport(self, _Handshake(self, addr))
@@ -257,16 +256,18 @@ class _TLSFactory(TLSMemoryBIOFactory):
         return peer
 
     def refused(self, address: IAddress | None, error: NotAuthorized) -> None:
-        """Count a refusal, and log one now and then."""
+        """Count a refusal of our own records, and tell of it."""
         self.context.peers_refused += 1
-        self._refused += 1
-        seconds = self.clock.seconds()
-        if self._logged is None or seconds - self._logged >= _LOG_INTERVAL:
-            self._log.warn(
-                "{count} client certificates refused after the handshake; the last, of {peer}: {reason}",
-                count=self._refused,
-                peer=address,
-                reason=str(error),
-            )
-            self._logged = seconds
-            self._refused = 0
+        self.report("a client certificate was refused after the handshake", f"{_host(address)}: {error}")
+
+
+def _host(address: IAddress | None) -> str:
+    return network(getattr(address, "host", ""))
+
+
+def _why(error: BaseException | None) -> str:
+    """OpenSSL's own words for a failed handshake, or Twisted's for a lost connection."""
+    details = error.args[0] if isinstance(error, SSL.Error) and error.args else None
+    if isinstance(details, list) and details:
+        return str(details[-1][-1])
+    return "the connection was lost" if isinstance(error, ConnectionLost) else type(error).__name__

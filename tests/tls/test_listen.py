@@ -290,7 +290,9 @@ class HandshakeTests(ListenCase):
                 self.listener.reactor.advance(10)
                 self.assertTrue(wire.socket.closed)
         self.assertEqual(self.context.handshakes_failed, 4)
-        self.assertEqual({event["log_level"].name for event in ours(events)}, {"debug"})
+        self.assertEqual(ours(events), [])
+        self.assertEqual([kind for kind, _ in self.listener.reports], ["a TLS handshake failed"] * 4)
+        self.assertIn("http request", self.listener.reports[0][1])
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_minimum_version(self) -> None:
@@ -328,8 +330,8 @@ class HandshakeTests(ListenCase):
         wire.handshake()
         self.assertTrue(wire.socket.aborted)
 
-    def test_refusals_are_counted_not_printed(self) -> None:
-        """A flood of refused certificates is one line now, and one a minute later with their number."""
+    def test_refusals_are_reported(self) -> None:
+        """Each refused certificate is counted and reported with the reason, and not printed by itself."""
         context = self.client(self.authority.client(end=DAY))
         wire = self.listener.connect(context)
         wire.handshake()
@@ -338,10 +340,10 @@ class HandshakeTests(ListenCase):
         with capturedLogs() as events:
             for _ in range(5):
                 self.listener.connect(context, session).handshake()
-            self.listener.reactor.advance(60)
-            self.listener.connect(context, session).handshake()
-        warned = [event["count"] for event in ours(events) if event["log_level"].name == "warn"]
-        self.assertEqual(warned, [1, 5])
+        self.assertEqual(ours(events), [])
+        self.assertEqual(self.context.peers_refused, 5)
+        refused = [detail for kind, detail in self.listener.reports if "certificate was refused" in kind]
+        self.assertEqual(refused, [": the certificate has expired"] * 5)
 
 
 class Declining(Factory):

@@ -77,7 +77,10 @@ class Socket(StringTransport):
 
 
 class Listener:
-    """What :func:`listen` hands to the reactor, without a network."""
+    """What :func:`listen` hands to the reactor, without a network.
+
+    :ivar reports: what the log would be told.
+    """
 
     def __init__(
         self,
@@ -89,7 +92,17 @@ class Listener:
     ) -> None:
         self.reactor = MemoryReactorClock()
         self.applications = Applications()
-        listen(self.reactor, "127.0.0.1", 0, factory or self.applications, context, protocols, now=now)
+        self.reports: list[tuple[str, str]] = []
+        listen(
+            self.reactor,
+            "127.0.0.1",
+            0,
+            factory or self.applications,
+            context,
+            protocols,
+            report=lambda kind, detail: self.reports.append((kind, detail)),
+            now=now,
+        )
         self.factory: Factory = self.reactor.adoptedPorts[0][2]
 
     def connect(self, context: SSL.Context, session: SSL.Session | None = None) -> "Wire":
