@@ -94,12 +94,11 @@ class WebConnection(ProtocolWrapper):
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._one_too_many:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
-        elif not self.disconnecting:
+        if self._one_too_many:
             self.write(_TOO_MANY)  # type: ignore[no-untyped-call]
-            self.unregisterProducer()  # type: ignore[no-untyped-call]  # TLS would wait for it to close
             self.loseConnection()  # type: ignore[no-untyped-call]
+        else:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Any = None) -> None:
         self._lost = True

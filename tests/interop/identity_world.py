@@ -1,0 +1,370 @@
+"""What the table of identity is about: protocols, who says what on them, and what comes of it."""
+
+import base64
+import itertools
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from ssl import SSLSession
+from typing import NamedTuple
+from urllib.parse import quote
+
+from mfserver.mqtt.packets import (
+    Connack,
+    Connect,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+    Subscription,
+    Will,
+)
+from tests.interop.identity_certificates import Authority, Identity
+from tests.interop.identity_clients import MQTT, Closed, HandshakeFailed, Refused, Stream, WebSocket
+from tests.interop.running import Deployment, RunningServer
+
+ACCEPTED = "accepted"
+FORBIDDEN = "forbidden"
+UNAUTHENTICATED = "unauthenticated"
+MALFORMED = "malformed"
+CLOSED = "closed without a word"
+HANDSHAKE = "handshake failed"
+
+_STATUS = {400: MALFORMED, 401: UNAUTHENTICATED, 403: FORBIDDEN}
+_RETURN_CODES = {4: UNAUTHENTICATED, 5: FORBIDDEN}  # MQTT 3.1 and 3.1.1
+_REASON_CODES = {0x86: UNAUTHENTICATED, 0x87: FORBIDDEN}  # MQTT 5.0
+
+
+class Spoken(NamedTuple):
+    """A protocol on a listener.
+
+    :ivar kind: ``http``, ``ws`` or ``mqtt``.
+    :ivar version: of MQTT.
+    """
+
+    name: str
+    kind: str
+    listener: str
+    version: int = 0
+
+    @property
+    def is_web(self) -> bool:
+        """Whether keys stand in headers and parameters."""
+        return self.kind != "mqtt"
+
+
+_LEVELS = {"3.1": 3, "3.1.1": 4, "5.0": 5}
+HTTPS, HTTP = Spoken("HTTPS", "http", "https"), Spoken("HTTP", "http", "http")
+WSS, WS = Spoken("WSS", "ws", "https"), Spoken("WS", "ws", "http")
+MQTTS = [Spoken(f"MQTTS {n}", "mqtt", "mqtts", level) for n, level in _LEVELS.items()]
+MQTT_WSS = [Spoken(f"MQTT {n} over WSS", "mqtt", "https", level) for n, level in _LEVELS.items()]
+MQTT_PLAIN = [Spoken(f"MQTT {n}", "mqtt", "mqtt", level) for n, level in _LEVELS.items()]
+MQTT_WS = [Spoken(f"MQTT {n} over WS", "mqtt", "http", level) for n, level in _LEVELS.items()]
+SECURE = [HTTPS, WSS, *MQTTS, *MQTT_WSS]
+PLAIN = [HTTP, WS, *MQTT_PLAIN, *MQTT_WS]
+
+
+class Thing(NamedTuple):
+    """A thing. :ivar identity: its certificate, or nobody's in key mode."""
+
+    id: str
+    key: str
+    identity: Identity
+
+
+class Ticket(NamedTuple):
+    """One attempt. :ivar may: what it may publish. :ivar must_not: what nobody must ever hear of it."""
+
+    number: int
+    is_legitimate: bool
+
+    @property
+    def may(self) -> str:
+        return f"message-{self.number}"
+
+    @property
+    def must_not(self) -> str:
+        return f"!message-{self.number}"
+
+    @property
+    def payload(self) -> str:
+        """What the attempt tries to publish."""
+        return self.may if self.is_legitimate else self.must_not
+
+
+@dataclass(frozen=True)
+class Saying:
+    """All that a client says about who it is.
+
+    :ivar query: as it stands behind the question mark.
+    :ivar bytewise: MQTT: every byte of the CONNECT by itself.
+    """
+
+    identity: Identity
+    headers: Sequence[tuple[str, str]] = ()
+    query: str = ""
+    user: str | None = None
+    password: bytes | None = None
+    client_id: str = "device"
+    will: Will | None = None
+    bytewise: bool = False
+    clean_start: bool = True
+    tls: str = "1.3"
+    session: SSLSession | None = None
+
+
+class Row(NamedTuple):
+    """One row of the table: legitimate twins are those that expect to be accepted."""
+
+    trick: str
+    protocol: str
+    expected: str
+    attempt: Callable[[Ticket], str]
+    is_twin: bool | None = None
+
+    @property
+    def twin(self) -> bool:
+        return self.expected == ACCEPTED if self.is_twin is None else self.is_twin
+
+
+def forms(key: str) -> dict[str, tuple[list[tuple[str, str]], str]]:
+    """Every way in which HTTP and WebSocket take a key: headers and query."""
+    basic = base64.b64encode(f":{key}".encode()).decode()
+    return {
+        "Authorization": ([("Authorization", key)], ""),
+        "Thing": ([("Authorization", f"Thing {key}")], ""),
+        "Bearer": ([("authorization", f"bearer {key}")], ""),
+        "Basic": ([("Authorization", f"Basic {basic}")], ""),
+        "?authorization=": ([], f"authorization={quote(key)}"),
+        "?auth=": ([], f"auth={quote(key)}"),
+    }
+
+
+class World:
+    """A server, two owners, and their things on the channels ``weather`` and ``vault``.
+
+    :ivar own: the attacker's thing, on ``weather`` alone, and its certificate.
+    :ivar victim: whose key is stolen.
+    """
+
+    _sources = itertools.count(1)
+
+    def __init__(self, *options: str, auth: str) -> None:
+        self.auth = auth
+        self.directory = Path(tempfile.mkdtemp(prefix="mf-identity-"))
+        self.server = RunningServer(*options, auth=auth, data_dir=self.directory / "data")
+        self._lock = threading.Lock()
+        self.server.start()
+        try:
+            self._populate()
+        except BaseException:
+            self.close()
+            raise
+
+    def _populate(self) -> None:
+        pki = self.directory / "data" / "pki"
+        self.authority = Authority.load(pki, self.directory)
+        self.nobody = self.authority.nobody()
+        self.owner = Deployment(self.server)
+        self.stranger = Deployment(self.server, email="mallory@example.org", password="87654321")
+        for channel in "weather", "vault":
+            self.owner.channel(channel)
+        self.channel, self.vault = self.owner.channels["weather"], self.owner.channels["vault"]
+        self.own = self.thing("weather")
+        self.victim = self.thing("weather", "vault")
+        self.ear = Ear(self)
+
+    def close(self) -> None:
+        """End the server, and forget everything."""
+        self.server.stop()
+        shutil.rmtree(self.directory)
+
+    def source(self) -> str:
+        """An address that nobody came from before: failed keys of one do not slow the others down."""
+        number = next(self._sources)
+        return f"127.{1 + (number >> 16)}.{number >> 8 & 0xFF}.{number & 0xFF}"
+
+    def thing(self, *channels: str) -> Thing:
+        """A new thing of the owner's."""
+        with self._lock:
+            made = self.owner.thing(f"thing {len(self.owner.things)}", *channels)
+        return Thing(*made, self.identity(made[1]))
+
+    def identity(self, key: str) -> Identity:
+        """What a thing with this key shows."""
+        return self.nobody if self.auth == "key" else self.authority.client(key)
+
+    def topic(self, ticket: Ticket, channel: str | None = None) -> str:
+        return f"channels/{channel or self.channel}/messages/t{ticket.number}"
+
+    def stream(self, spoken: Spoken, saying: Saying) -> Stream:
+        """Connect, and shake hands."""
+        tls = saying.identity.tls(saying.tls) if spoken.listener in ("https", "mqtts") else None
+        return Stream(self.server.port(spoken.listener), self.source(), tls, saying.session)
+
+    def mqtt(self, spoken: Spoken, saying: Saying) -> MQTT:
+        """Get as far as MQTT can be spoken."""
+        stream = self.stream(spoken, saying)
+        if spoken.listener in ("mqtt", "mqtts"):
+            return MQTT(stream, spoken.version)
+        return MQTT(WebSocket(stream, "/mqtt", saying.headers, "mqtt"), spoken.version)
+
+    # --- one attempt ---
+
+    def say(self, spoken: Spoken, saying: Saying, ticket: Ticket) -> str:
+        """Try to publish. :return: what came of it."""
+        try:
+            outcome = getattr(self, f"_say_{spoken.kind}")(spoken, saying, ticket)
+        except HandshakeFailed:
+            return HANDSHAKE
+        except Closed:
+            return CLOSED
+        if outcome != ACCEPTED:
+            return str(outcome)
+        return self.ear.hears(ticket.payload)
+
+    def _say_http(self, spoken: Spoken, saying: Saying, ticket: Ticket) -> str:
+        stream = self.stream(spoken, saying)
+        try:
+            response = stream.exchange(
+                "POST",
+                f"/http/{self.topic(ticket)}?{saying.query}",
+                saying.headers,
+                ticket.payload.encode(),
+            )
+        finally:
+            stream.close()
+        if response.status == 202:
+            return ACCEPTED
+        return web_refusal(response.status, response.headers)
+
+    def _say_ws(self, spoken: Spoken, saying: Saying, ticket: Ticket) -> str:
+        stream = self.stream(spoken, saying)
+        try:
+            socket = WebSocket(stream, f"/ws/{self.topic(ticket)}?{saying.query}", saying.headers)
+            socket.send_frame(1, ticket.payload.encode())
+            heard = socket.receive_frame()
+            return ACCEPTED if heard == ticket.payload.encode() else f"heard {heard!r}"
+        except Refused as refused:
+            return web_refusal(refused.response.status, refused.response.headers)
+        finally:
+            stream.close()
+
+    def _say_mqtt(self, spoken: Spoken, saying: Saying, ticket: Ticket) -> str:
+        mqtt = self.mqtt(spoken, saying)
+        try:
+            topic = self.topic(ticket)
+            # All at once: nothing behind a CONNECT may be acted on before that is.
+            mqtt.send(
+                connect(spoken, saying),
+                Subscribe(1, [Subscription(topic, 0)]),
+                Publish(topic, ticket.payload.encode(), qos=1, packet_id=2),
+                bytewise=saying.bytewise,
+            )
+            refusal = mqtt_refusal(mqtt)
+            if refusal:
+                return refusal
+            found = mqtt.receive_kinds([Suback, Puback, Publish])
+            heard = found[Publish]
+            assert isinstance(heard, Publish)
+            return ACCEPTED if heard.payload == ticket.payload.encode() else f"heard {heard.payload!r}"
+        finally:
+            mqtt.stream.close()
+
+
+def connect(spoken: Spoken, saying: Saying) -> Connect:
+    """The CONNECT that says it."""
+    return Connect(
+        spoken.version,
+        saying.client_id,
+        saying.clean_start,
+        user_name=saying.user,
+        password=saying.password,
+        will=saying.will,
+    )
+
+
+def web_refusal(status: int, headers: dict[str, str]) -> str:
+    """What a status means. A 401 must not make a browser ask for a password (IDENTITY)."""
+    if status == 401 and headers.get("www-authenticate") != "Bearer":
+        return f"401 with the challenge {headers.get('www-authenticate')}"
+    return _STATUS.get(status, str(status))
+
+
+def mqtt_refusal(mqtt: MQTT) -> str:
+    """Read the CONNACK. :return: empty if it says yes, else what it says; the connection must then end."""
+    connack = mqtt.receive()
+    if not isinstance(connack, Connack):
+        return f"{connack!r} instead of CONNACK"
+    code = connack.reason_code
+    if code == 0:
+        return ""
+    try:
+        return f"{mqtt.receive()!r} after CONNACK {code}"
+    except Closed:
+        codes = _REASON_CODES if mqtt.version == 5 else _RETURN_CODES
+        return codes.get(code, f"CONNACK {code}")
+
+
+class Ear:
+    """Somebody on every channel who hears what is published there."""
+
+    def __init__(self, world: World) -> None:
+        self._heard: set[str] = set()
+        self._more = threading.Condition()
+        thing = world.thing("weather", "vault")
+        self._spoken = MQTTS[2]
+        saying = Saying(thing.identity, user=thing.id, password=thing.key.encode(), client_id="ear")
+        self._mqtt = world.mqtt(self._spoken, saying)
+        filters = [
+            Subscription(f"channels/{channel}/messages/#", 0) for channel in (world.channel, world.vault)
+        ]
+        self._mqtt.send(connect(self._spoken, saying), Subscribe(1, filters))
+        self._mqtt.receive_kinds([Connack, Suback])
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                packet = self._mqtt.receive()
+            except TimeoutError:
+                continue
+            except Closed:
+                return
+            if isinstance(packet, Publish):
+                with self._more:
+                    self._heard.add(packet.payload.decode())
+                    self._more.notify_all()
+
+    def hears(self, payload: str, seconds: float = 5.0) -> str:
+        """Wait until it was heard. :return: :data:`ACCEPTED`, or that it was not."""
+        with self._more:
+            if self._more.wait_for(lambda: payload in self._heard, seconds):
+                return ACCEPTED
+        return "accepted, but nobody heard it"
+
+    @property
+    def forbidden(self) -> list[str]:
+        """What should never have been published."""
+        with self._more:
+            return sorted(payload for payload in self._heard if payload.startswith("!"))
+
+
+def run_rows(rows: Iterable[Row], workers: int = 6) -> "list[tuple[Row, str]]":
+    """Make every attempt of a table, several at a time. :return: rows and what came of them."""
+    table = list(rows)
+
+    def attempt(number: int, row: Row) -> str:
+        try:
+            return row.attempt(Ticket(number, row.expected == ACCEPTED))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    with ThreadPoolExecutor(workers) as pool:
+        outcomes = pool.map(attempt, itertools.count(), table)
+        return list(zip(table, outcomes, strict=True))

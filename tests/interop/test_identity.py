@@ -1,0 +1,69 @@
+"""IDENTITY's table of tricks over real connections: each is refused, and its honest twin let in."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interop.identity_rows import certificate_rows, key_rows
+from tests.interop.identity_world import Row, World, run_rows
+
+#: Where the table of every test ends up, in trial's temporary directory: trial -j hides what workers print.
+TABLE = "_identity_table.txt"
+
+
+class IdentityTests(SynchronousTestCase):
+    """One server for each table; all that went wrong is told at once."""
+
+    def world(self, auth: str, *options: str) -> World:
+        world = World(*options, auth=auth)
+        self.addCleanup(world.close)
+        return world
+
+    def check(self, title: str, world: World, rows: Iterable[Row]) -> None:
+        """Make every attempt, show the table, and fail on every row that came out otherwise."""
+        outcomes = run_rows(rows)
+        publish_table(title, outcomes)
+        wrong = [
+            f"{row.protocol}: {row.trick}: {outcome!r} and not {row.expected!r}"
+            for row, outcome in outcomes
+            if outcome != row.expected
+        ]
+        self.assertEqual([], wrong, f"{len(wrong)} of {len(outcomes)} rows\n" + "\n".join(wrong))
+        self.assertEqual([], world.ear.forbidden)
+
+    def test_what_is_said_in_certificate_mode(self) -> None:
+        """A certificate and what is said besides: the table's every cell, and every trick with a key."""
+        world = self.world("x509", "--http=127.0.0.1:0", "--mqtt=127.0.0.1:0")
+        self.check("certificate mode: what is said", world, certificate_rows(world))
+
+    def test_what_is_said_in_key_mode(self) -> None:
+        """A key in every place where one can stand, with TLS and without."""
+        world = self.world("key")
+        self.check("key mode: what is said", world, key_rows(world))
+
+
+def publish_table(title: str, outcomes: list[tuple[Row, str]]) -> None:
+    """Print for each protocol how many tricks were tried and refused, and how many twins were let in."""
+    tried, refused, twins, accepted = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for row, outcome in outcomes:
+        (twins if row.twin else tried)[row.protocol] += 1
+        (accepted if row.twin else refused)[row.protocol] += outcome == row.expected
+    lines = [f"{title:<36}tricks refused twins accepted"]
+    for protocol in dict.fromkeys(row.protocol for row, _ in outcomes):
+        numbers = tried[protocol], refused[protocol], twins[protocol], accepted[protocol]
+        lines.append("  {:<34}{:>6} {:>7} {:>5} {:>8}".format(protocol, *numbers))
+    sums = [sum(counter.values()) for counter in (tried, refused, twins, accepted)]
+    lines.append("  {:<34}{:>6} {:>7} {:>5} {:>8}".format("all", *sums))
+    text = "\n".join(lines) + "\n\n"
+    here = Path.cwd()
+    directory = here.parent if (here.parent / "_trial_marker").exists() else here
+    file = os.open(directory / TABLE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(file, text.encode())  # at once: the other worker writes there too
+    finally:
+        os.close(file)
+    print(f"\n{text}", file=sys.stderr, end="")
