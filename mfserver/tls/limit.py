@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -57,7 +57,7 @@ class ConnectionLimit:
         return self.total > self._maximum or self._open.get(address, 0) > self._per_address
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocolFactory, ILoggingContext)
 class LimitedFactory:
     """Counts the connections of a listener while they are open.
 
