@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import os
 import socket
 import ssl
 import struct
@@ -20,11 +19,9 @@ __all__ = [
     "request",
     "ws_frame",
     "ws_opening",
-    "PLAIN",
     "TLS",
 ]
 
-PLAIN: Final = ("http", "mqtt")
 TLS: Final = ("https", "mqtts")
 
 
@@ -67,7 +64,7 @@ def subscribe(topic_filter: bytes, *, qos: int = 0, packet_id: int = 1, version:
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """An HTTP request whose connection is kept; a header's ``_`` is written as ``-``."""
+    """An HTTP request; a header's ``_`` is written as ``-``."""
     given = {"Host": "localhost", "Content_Length": str(len(body)), **headers}
     lines = [f"{method} {path} HTTP/1.1", *(f"{n.replace('_', '-')}: {v}" for n, v in given.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
@@ -75,13 +72,16 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 def ws_opening(path: str, **headers: str) -> bytes:
     """A WebSocket's opening handshake."""
-    given = {
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec_WebSocket_Key": base64.b64encode(b"0123456789abcdef").decode(),
-        "Sec_WebSocket_Version": "13",
-    }
-    return request("GET", path, **given, **headers)
+    return request(
+        "GET",
+        path,
+        b"",
+        Upgrade="websocket",
+        Connection="Upgrade",
+        Sec_WebSocket_Key=base64.b64encode(b"0123456789abcdef").decode(),
+        Sec_WebSocket_Version="13",
+        **headers,
+    )
 
 
 def ws_frame(
@@ -141,7 +141,7 @@ class Wire:
         """What comes next; ``b""`` when the server has closed, be it with a reset."""
         try:
             return self.socket.recv(65_536)
-        except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
             return b""
 
     def exactly(self, count: int) -> bytes:
@@ -196,8 +196,3 @@ class Wire:
             self.rest()
             return True
         return False
-
-
-def descriptors(pid: int) -> int:
-    """Files that a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
