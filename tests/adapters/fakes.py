@@ -77,12 +77,17 @@ class Gate:
 
 
 class Wire(StringTransport):
-    """A transport that tells a protocol when it was closed, as a real one does."""
+    """A transport on which a test reads, writes and loses the connection.
+
+    :ivar aborted: the protocol cut it off.
+    :ivar lost: the test lost it.
+    """
 
     def __init__(self, protocol: Any) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.7", 4711))
         self.protocol = protocol
         self.aborted = False
+        self.lost = False
         protocol.makeConnection(self)
 
     def receive(self, data: bytes) -> bytes:
@@ -105,6 +110,7 @@ class Wire(StringTransport):
 
     def lose(self) -> None:
         """The connection is over."""
+        self.lost = True
         self.protocol.connectionLost(Failure(ConnectionDone()))
 
 
@@ -116,6 +122,7 @@ class House:
     def __init__(self) -> None:
         self.clock = Clock()
         self.gate = Gate()
+        self.wires: list[Wire] = []
         self.router = Router(max_subscriptions=5)
         self.sessions = Sessions()
         self.turn = Turn(self.clock)
@@ -155,11 +162,15 @@ class House:
 
     def mqtt_wire(self) -> Wire:
         """A new MQTT connection."""
-        return Wire(MQTTProtocol(self.mqtt))
+        return self._kept(Wire(MQTTProtocol(self.mqtt)))
 
     def web_wire(self) -> Wire:
         """A new connection on the web port."""
-        return Wire(self.web.buildProtocol(IPv4Address("TCP", "192.0.2.7", 4711)))
+        return self._kept(Wire(self.web.buildProtocol(IPv4Address("TCP", "192.0.2.7", 4711))))
+
+    def _kept(self, wire: Wire) -> Wire:
+        self.wires.append(wire)
+        return wire
 
     def end_turn(self) -> None:
         """Let the reactor's turn end."""

@@ -1,0 +1,512 @@
+"""What an accepted MQTT client does, in memory: publish, subscribe, be delivered to, and be too slow."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from mfserver import message
+from mfserver.adapters.turn import Turn
+from mfserver.interfaces import IBus, ISubscriber
+from mfserver.message import Message
+from mfserver.mqtt import properties
+from mfserver.mqtt.encode import encode
+from mfserver.mqtt.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Subscribe,
+    Subscription,
+    Unsuback,
+    Unsubscribe,
+    Will,
+)
+from mfserver.routing.tree import Options
+from mfserver.topic import parse_filter
+from tests.adapters.fakes import House, Wire
+from tests.adapters.mqtt_case import MQTTTestCase, packets
+
+TOPIC = "channels/c/messages"
+#: Every property that travels with a message.
+TRAVELLING: dict[int, object] = {
+    properties.PAYLOAD_FORMAT_INDICATOR: 1,
+    properties.MESSAGE_EXPIRY_INTERVAL: 60,
+    properties.CONTENT_TYPE: "text/plain",
+    properties.RESPONSE_TOPIC: "channels/c/messages/answers",
+    properties.CORRELATION_DATA: b"\0\1",
+    properties.USER_PROPERTY: [("a", "1"), ("a", "2")],
+}
+
+
+@implementer(IBus)
+class DurableBus:
+    """Delivers at once and commits when the test says so."""
+
+    def __init__(self, deliver: Any) -> None:
+        self._deliver = deliver
+        self.commits: list[Deferred[None]] = []
+
+    def publish(self, message: Message) -> "Deferred[None]":
+        self._deliver(message)
+        self.commits.append(Deferred())
+        return self.commits[-1]
+
+
+class Recorded:
+    """A subscriber of everything on channel c, which is no MQTT client."""
+
+    def __init__(self, house: House) -> None:
+        self.thing = house.gate.things["key-of-bob"]
+        self.messages: list[Message] = []
+        house.router.subscribe(parse_filter(f"{TOPIC}/#"), self, Options(qos=1), exact=False)
+
+    def deliver(self, message: Message, qos: int) -> None:
+        self.messages.append(message)
+
+
+class PublishTests(MQTTTestCase):
+    """Who listens on a channel hears what is published there, and nobody else may publish."""
+
+    def test_between_versions(self) -> None:
+        """QoS 1 is acknowledged to the publisher and arrives at QoS 1, whatever the versions."""
+        for publisher in (3, 4, 5):
+            for subscriber in (3, 4, 5):
+                alice, bob = self.connect("alice", publisher), self.connect("bob", subscriber)
+                self.assertEqual([1], self.subscribe(bob, f"{TOPIC}/#", version=subscriber))
+                answer = self.publish(alice, f"{TOPIC}/a", b"hello", qos=1, version=publisher)
+                self.assertEqual([(9, 0)], _pubacks(answer))
+                self.assertEqual([(f"{TOPIC}/a", b"hello", 1)], self.delivered(bob, subscriber))
+                alice.lose()
+                bob.lose()
+
+    def test_lower_qos(self) -> None:
+        """A message comes with the lower of its own and the subscription's QoS; QoS 0 is not answered."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/zero", qos=0)
+        self.subscribe(bob, f"{TOPIC}/one", qos=1)
+        self.publish(alice, f"{TOPIC}/zero", qos=1)
+        self.assertEqual([], self.publish(alice, f"{TOPIC}/one", qos=0))
+        self.assertEqual([0, 0], [qos for _, _, qos in self.delivered(bob)])
+
+    def test_exact_levels(self) -> None:
+        """Between MQTT clients a topic keeps its dots and empty levels, and a leading slash is none."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/#")
+        for topic in (f"{TOPIC}/a.b//c", f"/{TOPIC}/x"):
+            self.publish(alice, topic)
+        self.assertEqual(
+            [f"{TOPIC}/a.b//c", f"{TOPIC}/x"], [topic for topic, _, _ in self.delivered(bob)]
+        )
+
+    def test_refused(self) -> None:
+        """A foreign channel and what is no channel's topic: PUBACK 0x87 at QoS 1, else closed."""
+        for topic in ("channels/e/messages", "elsewhere", f"{TOPIC}es", "$SYS/x"):
+            for version, qos, expected in ((5, 1, None), (5, 0, [0x87]), (4, 1, []), (4, 0, []), (3, 1, [])):
+                with self.subTest(topic=topic, version=version, qos=qos):
+                    wire = self.connect("alice", version)
+                    answer = self.publish(wire, topic, qos=qos, version=version)
+                    if expected is None:
+                        self.assertEqual([(9, 0x87)], _pubacks(answer))
+                        self.assertFalse(wire.disconnecting)
+                    else:
+                        self.assertEqual(expected, _disconnects(answer))
+                        self.assertEqual(len(expected), len(answer))
+                        self.assertTrue(wire.disconnecting)
+
+    def test_nothing_after_a_refusal(self) -> None:
+        """What came behind the PUBLISH that ended the connection never happens."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/#")
+        data = encode(Publish("channels/e/messages", b"x"), 5) + encode(Publish(TOPIC, b"y"), 5)
+        self.assertEqual([0x87], _disconnects(packets(alice.receive(data))))
+        self.house.end_turn()
+        self.assertEqual([], self.delivered(bob))
+
+    def test_right_lost(self) -> None:
+        """The right is asked for at each PUBLISH."""
+        alice = self.connect("alice")
+        self.assertEqual([(9, 0)], _pubacks(self.publish(alice, TOPIC, qos=1)))
+        self.alice.channels.remove("c")
+        self.assertEqual([(9, 0x87)], _pubacks(self.publish(alice, TOPIC, qos=1)))
+
+    def test_message(self) -> None:
+        """What the router is handed says who, where, when and how."""
+        heard = Recorded(self.house)
+        alice = self.connect("alice")
+        self.publish(alice, f"/{TOPIC}/a//b", b"\0\xff", qos=1)
+        (one,) = heard.messages
+        self.assertEqual(("c", ("a", "", "b"), "a.b"), (one.channel, one.levels, one.subtopic))
+        self.assertEqual(("alice", message.MQTT, b"\0\xff"), (one.publisher, one.protocol, one.payload))
+        self.assertEqual((1_600_000_000_000_000_000, 1, ""), (one.created, one.qos, one.content_type))
+        self.assertTrue(verifyObject(ISubscriber, one.origin))
+
+    def test_ping(self) -> None:
+        wire = self.connect("alice")
+        self.assertEqual([Pingresp()], packets(wire.receive(encode(Pingreq(), 5))))
+
+
+class ContentTests(MQTTTestCase):
+    """Properties and content types travel where there is a place for them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.five, self.four = self.connect("bob"), self.connect("bob", 4, "bob-4")
+        self.publisher = self.connect("alice")
+        for wire, version in ((self.five, 5), (self.four, 4)):
+            self.subscribe(wire, f"{TOPIC}/#", version=version)
+
+    def content_types(self) -> list[object]:
+        """The content types that 5.0 heard."""
+        found = packets(self.five.take())
+        return [
+            (one.properties or {}).get(properties.CONTENT_TYPE) for one in found if isinstance(one, Publish)
+        ]
+
+    def test_all(self) -> None:
+        """5.0 hears what 5.0 said; to 3.1.1 it is the same topic and payload, and nothing else."""
+        for qos in (0, 1):
+            self.publish(self.publisher, TOPIC, b"x", qos=qos, properties=TRAVELLING)
+            (five,) = packets(self.five.take())
+            assert isinstance(five, Publish)
+            self.assertEqual(TRAVELLING, five.properties)
+            bare = Publish(TOPIC, b"x", qos=qos, packet_id=1 if qos else 0)
+            self.assertEqual(encode(bare, 4), self.four.take())
+
+    def test_from_elsewhere(self) -> None:
+        """A content type that HTTP or a WebSocket named is 5.0's property."""
+        for content_type, kept in (("application/senml+json", "application/senml+json"), ("", None)):
+            self.house.router.publish(
+                Message("c", (), "", "alice", message.HTTP, b"x", content_type, 0)
+            )
+            self.house.end_turn()
+            self.assertEqual([kept], self.content_types())
+
+    def test_old_topics(self) -> None:
+        """Mainflux's ending /ct/ names one; 5.0's property wins over it."""
+        self.publish(self.publisher, f"{TOPIC}/a/ct/application_senml-json")
+        self.publish(self.publisher, f"{TOPIC}/ct/text_x", properties={properties.CONTENT_TYPE: "text/y"})
+        self.publish(
+            self.publisher, f"{TOPIC}/ct/text_x", properties={properties.USER_PROPERTY: [("a", "b")]}
+        )
+        self.assertEqual([f"{TOPIC}/a", TOPIC, TOPIC], [topic for topic, *_ in self.delivered(self.four, 4)])
+        self.assertEqual(["application/senml+json", "text/y", "text/x"], self.content_types())
+
+    def test_will(self) -> None:
+        """The will's properties travel likewise, but for its delay."""
+        will = Will(TOPIC, b"w", properties={**TRAVELLING, properties.WILL_DELAY_INTERVAL: 5})
+        self.connect("alice", client_id="second", will=will).lose()
+        self.house.end_turn()
+        (five,) = packets(self.five.take())
+        assert isinstance(five, Publish)
+        self.assertEqual(TRAVELLING, five.properties)
+
+    def test_encoded_once(self) -> None:
+        """A packet is encoded once for each (version 5 or not, QoS), however many subscribers there are."""
+        sent: list[Any] = []
+        for index in range(3):
+            for version in (3, 4, 5):
+                wire = self.connect("bob", version, f"bob-{index}-{version}")
+                self.subscribe(wire, f"{TOPIC}/#", version=version, qos=index % 2)
+                _record_publishes(wire, sent)
+        self.publish(self.publisher, TOPIC, b"x" * 500, qos=1)
+        self.assertEqual(9, len(sent))
+        self.assertEqual(4, len({id(one) for one in sent}))
+
+
+class SubscribeTests(MQTTTestCase):
+    """Each subscription of a SUBSCRIBE is answered for itself."""
+
+    def test_reason_codes(self) -> None:
+        """The whole list in its order; 3.1.1 knows one failure, 3.1 none."""
+        filters = (TOPIC, "elsewhere", "channels/+/messages", "channels/e/messages", f"{TOPIC}/+/#")
+        for version, codes in (
+            (5, [1, 0x8F, 0x8F, 0x87, 1]),
+            (4, [1, 0x80, 0x80, 0x80, 1]),
+            (3, [1, 0, 0, 0, 1]),
+        ):
+            wire = self.connect("alice", version)
+            self.assertEqual(codes, self.subscribe(wire, *filters, version=version))
+
+    def test_granted(self) -> None:
+        """QoS 2 is granted as 1."""
+        self.assertEqual([1], self.subscribe(self.connect("alice"), TOPIC, qos=2))
+        self.assertEqual([0], self.subscribe(self.connect("alice"), TOPIC, qos=0))
+
+    def test_shared(self) -> None:
+        """There are no shared subscriptions: 5.0 was told and is closed, 3.1.1 hears of a failure."""
+        shared = Subscription(f"$share/group/{TOPIC}")
+        wire = self.connect("alice")
+        answer = packets(wire.receive(encode(Subscribe(7, [shared]), 5)))
+        self.assertEqual([0x9E], _disconnects(answer))
+        self.assertEqual([0x80], self.subscribe(self.connect("alice", 4), shared.topic_filter, version=4))
+        self.house.mqtt.limits.shared_subscriptions = True
+        wire = self.connect("alice")
+        self.assertEqual([0x9E], self.subscribe(wire, shared.topic_filter))
+
+    def test_too_many(self) -> None:
+        """Past its bound a subscriber hears 0x97, and keeps what it has."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        filters = [f"{TOPIC}/{index}" for index in range(6)]
+        self.assertEqual([1, 1, 1, 1, 1, 0x97], self.subscribe(bob, *filters))
+        self.publish(alice, f"{TOPIC}/4")
+        self.publish(alice, f"{TOPIC}/5")
+        self.assertEqual([f"{TOPIC}/4"], [topic for topic, *_ in self.delivered(bob)])
+
+    def test_wildcards(self) -> None:
+        """``+`` is one level, ``#`` the rest and the level above it."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/+/x")
+        self.subscribe(bob, f"{TOPIC}/b/#")
+        for topic in ("a/x", "a/a/x", "b", "b/c/d", "x", ""):
+            self.publish(alice, f"{TOPIC}/{topic}".rstrip("/"))
+        self.assertEqual(
+            [f"{TOPIC}/a/x", f"{TOPIC}/b", f"{TOPIC}/b/c/d"], [topic for topic, *_ in self.delivered(bob)]
+        )
+
+    def test_no_local(self) -> None:
+        """5.0's No Local keeps back what the client published itself, and that alone."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(alice, TOPIC, no_local=True)
+        self.assertEqual([], _publishes(self.publish(alice, TOPIC)))
+        self.publish(bob, TOPIC)
+        self.assertEqual(1, len(self.delivered(alice)))
+
+    def test_own(self) -> None:
+        """Without it a client hears itself."""
+        alice = self.connect("alice")
+        self.subscribe(alice, TOPIC)
+        self.assertEqual([Publish(TOPIC, b"me")], self.publish(alice, TOPIC, b"me"))
+
+    def test_once(self) -> None:
+        """Overlapping subscriptions bring a message once, at the highest QoS."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/#", qos=0)
+        self.subscribe(bob, f"{TOPIC}/a", qos=1)
+        self.publish(alice, f"{TOPIC}/a", qos=1)
+        self.assertEqual([(f"{TOPIC}/a", b"x", 1)], self.delivered(bob))
+
+    def test_unsubscribe(self) -> None:
+        """0 for a subscription that was there, 0x11 for others; 3.x hears no codes."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, TOPIC, f"{TOPIC}/a")
+        unsubscribe = Unsubscribe(8, [TOPIC, TOPIC, f"{TOPIC}/b", "elsewhere", "channels/+/messages"])
+        (answer,) = packets(bob.receive(encode(unsubscribe, 5)))
+        self.assertEqual(Unsuback(8, [0, 0x11, 0x11, 0x11, 0x11]), answer)
+        self.publish(alice, TOPIC)
+        self.publish(alice, f"{TOPIC}/a")
+        self.assertEqual([f"{TOPIC}/a"], [topic for topic, *_ in self.delivered(bob)])
+        old = self.connect("bob", 4)
+        self.assertEqual([Unsuback(8, [])], packets(old.receive(encode(unsubscribe, 4)), 4))
+
+    def test_forgotten(self) -> None:
+        """A connection that is lost leaves no subscription."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, TOPIC)
+        bob.lose()
+        self.publish(alice, TOPIC)
+        self.assertEqual(b"", bob.take())
+
+
+class TurnTests(MQTTTestCase):
+    """One write per connection and reactor turn."""
+
+    def test_one_write(self) -> None:
+        """Many deliveries of one turn are one write each; nothing is written before the turn ends."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/#")
+        writes: list[bytes] = []
+        bob.write = writes.append  # type: ignore[method-assign, assignment]
+        data = b"".join(encode(Publish(TOPIC, bytes([index])), 5) for index in range(50))
+        alice.receive(data)
+        self.assertEqual([], writes)
+        self.house.end_turn()
+        (write,) = writes
+        self.assertEqual(50, len(packets(write)))
+
+    def test_one_call(self) -> None:
+        """The reactor is asked once a turn, and one connection that fails keeps no other back."""
+        class Broken:
+            def flush(self) -> None:
+                raise ZeroDivisionError
+
+        class Counted:
+            count = 0
+
+            def flush(self) -> None:
+                self.count += 1
+
+        turn, counted = Turn(self.house.clock), Counted()
+        for flushable in (Broken(), counted, counted):
+            turn.add(flushable)
+        self.assertEqual(1, len(self.house.clock.getDelayedCalls()))
+        self.house.end_turn()
+        self.assertEqual(1, counted.count)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.house.end_turn()
+        self.assertEqual(1, counted.count)
+
+
+class BackPressureTests(MQTTTestCase):
+    """A client that does not read is bounded."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.publisher, self.slow = self.connect("alice"), self.connect("bob")
+        self.subscribe(self.slow, f"{TOPIC}/#")
+
+    def test_waits(self) -> None:
+        """Nothing is written while the transport takes nothing; then all of it, in its order."""
+        self.slow.producer.pauseProducing()
+        for index in range(3):
+            self.publish(self.publisher, TOPIC, bytes([index]))
+        self.assertEqual(b"", self.slow.take())
+        self.slow.producer.resumeProducing()
+        self.house.end_turn()
+        self.assertEqual([b"\0", b"\1", b"\2"], [payload for _, payload, _ in self.delivered(self.slow)])
+
+    def test_qos_0_is_dropped(self) -> None:
+        """Past the bound QoS 0 is dropped and counted, and the client stays."""
+        self.slow.producer.pauseProducing()
+        for _ in range(5):
+            self.publish(self.publisher, TOPIC, b"x" * 900)
+        self.slow.producer.resumeProducing()
+        self.house.end_turn()
+        self.assertEqual(3, len(self.delivered(self.slow)))
+        self.assertFalse(self.slow.disconnecting)
+        self.assertEqual(0, self.house.mqtt.dropped)
+        self.slow.lose()
+        self.assertEqual(2, self.house.mqtt.dropped)
+
+    def test_qos_1_ends_it(self) -> None:
+        """Past the bound QoS 1 ends the client with 0x97, and the log is told once."""
+        self.slow.producer.pauseProducing()
+        for _ in range(6):
+            self.publish(self.publisher, TOPIC, b"x" * 900, qos=1)
+        self.assertTrue(self.slow.disconnecting)
+        self.assertEqual([0x97], _disconnects(packets(self.slow.take())))
+        self.assertEqual(
+            [("an MQTT client does not read and is closed", "192.0.2.7")], self.house.reports
+        )
+
+
+class DurableTests(MQTTTestCase):
+    """With a bus that commits, an acknowledgement waits for the commit."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.bus = DurableBus(self.house.router.deliver)
+        self.house.router.bus = self.bus
+
+    def test_puback(self) -> None:
+        """Live delivery does not wait; the PUBACK does, and is written within the turn of the commit."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, TOPIC)
+        self.assertEqual([], self.publish(alice, TOPIC, qos=1))
+        self.assertEqual(1, len(self.delivered(bob)))
+        self.bus.commits[0].callback(None)
+        self.house.end_turn()
+        self.assertEqual([(9, 0)], _pubacks(packets(alice.take())))
+
+    def test_qos_0(self) -> None:
+        """QoS 0 has no answer, but counts as what is to be committed."""
+        alice = self.connect("alice", 4)
+        self.publish(alice, TOPIC, version=4)
+        self.publish(alice, TOPIC, version=4)
+        self.assertEqual("paused", alice.producerState)
+        self.bus.commits[0].callback(None)
+        self.house.end_turn()
+        self.assertEqual(b"", alice.take())
+        self.assertEqual("producing", alice.producerState)
+
+    def test_reading_stops(self) -> None:
+        """At receive_maximum messages under way reading stops, and goes on below it."""
+        alice = self.connect("alice", 4)
+        data = b"".join(encode(Publish(TOPIC, b"x", qos=1, packet_id=index), 4) for index in (1, 2, 3))
+        alice.receive(data)
+        self.assertEqual("paused", alice.producerState)
+        self.bus.commits[0].callback(None)
+        self.assertEqual("paused", alice.producerState)
+        self.bus.commits[1].callback(None)
+        self.assertEqual("producing", alice.producerState)
+        self.bus.commits[2].callback(None)
+        self.house.end_turn()
+        self.assertEqual([(1, 0), (2, 0), (3, 0)], _pubacks(packets(alice.take(), 4)))
+
+    def test_reading_stops_behind_connect(self) -> None:
+        """What came behind the CONNECT counts too."""
+        self.house.gate.held = []
+        wire = self.house.mqtt_wire()
+        data = encode(Connect(4, "a", user_name="alice", password=b"key-of-alice"), 4)
+        data += encode(Publish(TOPIC, b"x"), 4) * 2
+        wire.receive(data)
+        self.house.gate.held.pop()()
+        self.assertEqual([Connack], [type(one) for one in packets(wire.take(), 4)])
+        self.assertEqual(2, len(self.bus.commits))
+        self.assertEqual("paused", wire.producerState)
+        self.bus.commits[0].callback(None)
+        self.assertEqual("producing", wire.producerState)
+
+    def test_failure(self) -> None:
+        """A message that could not be kept gets no PUBACK: the client is closed and sends it again."""
+        for version, expected in ((5, [0x80]), (4, [])):
+            alice = self.connect("alice", version)
+            self.publish(alice, TOPIC, qos=1, version=version)
+            self.bus.commits.pop().errback(OSError("disk full"))
+            answer = packets(alice.take(), version)
+            self.assertEqual(([], expected), (_pubacks(answer), _disconnects(answer)))
+            self.assertTrue(alice.disconnecting)
+            self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+
+    def test_commit_after_the_end(self) -> None:
+        """A commit or its failure finds a connection that is over, and says nothing to it."""
+        alice = self.connect("alice")
+        self.publish(alice, TOPIC, qos=1)
+        self.publish(alice, TOPIC)
+        alice.lose()
+        self.bus.commits[0].callback(None)
+        self.bus.commits[1].errback(OSError())
+        self.house.end_turn()
+        self.assertEqual(b"", alice.take())
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+
+    def test_will(self) -> None:
+        """A will that cannot be kept is one line in the log."""
+        for outcome in (None, OSError()):
+            self.connect("alice", will=Will(TOPIC, b"w")).lose()
+            commit = self.bus.commits.pop()
+            commit.callback(None) if outcome is None else commit.errback(outcome)
+            self.assertEqual(0 if outcome is None else 1, len(self.flushLoggedErrors(OSError)))
+
+
+def _pubacks(answer: list[Packet]) -> list[tuple[int, int]]:
+    return [(one.packet_id, one.reason_code) for one in answer if isinstance(one, Puback)]
+
+
+def _publishes(answer: list[Packet]) -> list[Publish]:
+    return [one for one in answer if isinstance(one, Publish)]
+
+
+def _disconnects(answer: list[Packet]) -> list[int]:
+    return [one.reason_code for one in answer if isinstance(one, Disconnect)]
+
+
+def _record_publishes(wire: Wire, sent: list[Any]) -> None:
+    """Keep each object that the core is handed; it does nothing else with it here."""
+    client = wire.protocol._client
+    core = client._connection
+
+    class Core:
+        closed = False
+        version = core.version
+        will = None
+
+        def send_publish(self, publish: Any) -> None:
+            sent.append(publish)
+
+    client._connection = Core()
