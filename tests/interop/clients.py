@@ -1,0 +1,385 @@
+"""The clients that users have, behind one face: what they hear is collected, what they publish is bytes."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import shutil
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+
+from tests.interop.running import ROOT, RunningServer, wait_until
+
+__all__ = [
+    "Door",
+    "Heard",
+    "Inbox",
+    "Node",
+    "MosquittoSub",
+    "Paho",
+    "Payloads",
+    "mark",
+    "curl",
+    "mosquitto",
+    "run_all",
+]
+
+#: Payloads longer than this are compared by their digest (node_client.js: LONG).
+LONG = 4096
+_MOSQUITTO_FORMAT = "heard %t|%q|%r|%C|%P|%x"
+
+
+def mark(payload: bytes) -> str:
+    """A payload, short enough to print when a test fails, and different for different bytes."""
+    return hashlib.sha256(payload).hexdigest() if len(payload) > LONG else repr(payload)
+
+
+@dataclass(frozen=True)
+class Door:
+    """A way into a server: as whom, on which channel, with TLS or without."""
+
+    server: RunningServer
+    thing: str
+    key: str
+    channel: str
+    tls: bool = False
+    certificate: tuple[str, str] | None = None
+
+    @property
+    def topic(self) -> str:
+        return f"channels/{self.channel}/messages"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that a TLS client names."""
+        files = {"ca": self.server.ca} if self.tls else {}
+        if self.certificate is not None:
+            files["cert"], files["key"] = self.certificate
+        return files
+
+    def url(self, protocol: str) -> str:
+        """Where ``http``, ``ws`` or ``mqtt`` is spoken here."""
+        listener = {"ws": "http"}.get(protocol, protocol) + "s" * self.tls
+        return f"{protocol}{'s' * self.tls}://localhost:{self.server.port(listener)}"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A message that came to a client. A WebSocket tells no topic."""
+
+    mark: str
+    topic: str = ""
+    qos: int = 0
+    binary: bool = True
+    retain: bool = False
+    content_type: str = ""
+    user_properties: str = ""
+
+
+@dataclass
+class Inbox:
+    """What one client has heard, and what else happened to it."""
+
+    name: str
+    heard: list[Heard] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def marks(self) -> Counter[str]:
+        return Counter(heard.mark for heard in self.heard)
+
+    def wait(self, count: int, seconds: float = 30) -> list[Heard]:
+        """Wait for that many messages in all."""
+        wait_until(
+            lambda: len(self.heard) >= count, f"{self.name} heard {count} messages: {self.events}", seconds
+        )
+        return self.heard
+
+    def event(self, kind: str, seconds: float = 15) -> dict[str, Any]:
+        """Wait for an event, and take it out."""
+
+        def found() -> dict[str, Any] | None:
+            return next((event for event in self.events if event["event"] == kind), None)
+
+        try:
+            event: dict[str, Any] = wait_until(found, kind, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{self.name}: no {kind} came, but {self.events}") from error
+        self.events.remove(event)
+        return event
+
+
+class Payloads:
+    """Payloads in files, which is how most clients take them."""
+
+    def __init__(self) -> None:
+        self._place = Path(tempfile.mkdtemp(prefix="mf-payload-"))
+        self._count = 0
+
+    def file(self, payload: bytes) -> str:
+        self._count += 1
+        path = self._place / str(self._count)
+        path.write_bytes(payload)
+        return str(path)
+
+    def close(self) -> None:
+        shutil.rmtree(self._place)
+
+
+class _Process:
+    """A client program whose lines are read as they come."""
+
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT / "tests/interop",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.line_received(line.decode().rstrip("\n"))
+
+    def line_received(self, line: str) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it without a word to the server."""
+        self._process.kill()
+        self._process.wait(10)
+        self._reader.join(10)
+        for pipe in self._process.stdin, self._process.stdout:
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+class Node(_Process):
+    """Node's ws and mqtt: any number of clients in one process."""
+
+    def __init__(self) -> None:
+        self.inboxes: dict[str, Inbox] = {}
+        self.strange: list[str] = []
+        super().__init__("node", "node_client.js")
+
+    def line_received(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            self.strange.append(line)
+            return
+        inbox = self.inboxes[event["name"]]
+        if event["event"] == "message":
+            inbox.heard.append(_heard_by_node(event))
+        else:
+            inbox.events.append(event)
+
+    def _tell(self, **command: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def ws(self, name: str, door: Door, subtopic: str = "", **options: Any) -> Inbox:
+        """Begin to open a WebSocket."""
+        inbox = self.inboxes[name] = Inbox(name)
+        url = f"{door.url('ws')}/ws/{door.topic}{subtopic}"
+        options = {"headers": {"Authorization": door.key, **options.pop("headers", {})}, **options}
+        self._tell(do="open", name=name, kind="ws", url=url, options=options, files=door.files)
+        return inbox
+
+    def mqtt(self, name: str, door: Door, *, websocket: bool = False, version: int = 5, **more: Any) -> Inbox:
+        """Begin to open an MQTT connection."""
+        inbox = self.inboxes[name] = Inbox(name)
+        url = f"{door.url('ws')}/mqtt" if websocket else door.url("mqtt")
+        options = {
+            "clientId": name,
+            "username": door.thing,
+            "password": door.key,
+            "protocolVersion": version,
+            "reconnectPeriod": 0,
+            **({"protocolId": "MQIsdp"} if version == 3 else {}),
+            **more,
+        }
+        self._tell(do="open", name=name, kind="mqtt", url=url, options=options, files=door.files)
+        return inbox
+
+    def subscribe(self, name: str, *topics: str, qos: int = 1) -> list[int]:
+        """Subscribe. :return: what was granted."""
+        self._tell(do="subscribe", name=name, topics=topics, qos=qos)
+        granted: list[int] = self.inboxes[name].event("subscribed")["granted"]
+        return granted
+
+    def publish(
+        self,
+        name: str,
+        payload: bytes,
+        topic: str = "",
+        file: str | None = None,
+        qos: int = 1,
+        **more: Any,
+    ) -> None:
+        """Begin to publish; a ``published`` event tells when it is done."""
+        if file is None:
+            more["payload"] = base64.b64encode(payload).decode()
+        self._tell(do="publish", name=name, topic=topic, file=file, qos=qos, **more)
+
+    def close(self, name: str) -> None:
+        self._tell(do="close", name=name)
+
+
+class MosquittoSub(_Process):
+    """One mosquitto_sub.
+
+    :param version: ``mqttv31``, ``mqttv311`` or ``mqttv5``.
+    """
+
+    def __init__(
+        self, name: str, door: Door, version: str, *topics: str, qos: int = 1, more: Sequence[str] = ()
+    ) -> None:
+        self.inbox = Inbox(name)
+        chosen = [argument for topic in topics or (door.topic,) for argument in ("-t", topic)]
+        super().__init__(
+            *("stdbuf", "-oL", "mosquitto_sub", *mosquitto(door, version), "-q", str(qos), "-d"),
+            *("-F", _MOSQUITTO_FORMAT, *chosen, *more),
+        )
+        self.subscribed = [
+            int(code) for code in self.inbox.event("subscribed")["line"].split(": ")[-1].split(", ")
+        ]
+
+    def line_received(self, line: str) -> None:
+        if line.startswith("heard "):
+            topic, qos, retain, content_type, user, payload = line[6:].split("|")
+            self.inbox.heard.append(
+                Heard(
+                    mark(bytes.fromhex(payload)),
+                    topic,
+                    int(qos),
+                    retain=retain == "1",
+                    content_type=content_type,
+                    user_properties=user.strip(),
+                )
+            )
+        else:
+            kind = "subscribed" if line.startswith("Subscribed") else "line"
+            self.inbox.events.append({"event": kind, "line": line})
+
+
+class Paho:
+    """One paho-mqtt client, in a thread of this process."""
+
+    def __init__(self, name: str, door: Door, version: int = 5, will: str | None = None) -> None:
+        self.inbox = Inbox(name)
+        self.client = client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion(version)
+        )
+        client.username_pw_set(door.thing, door.key)
+        if door.tls:
+            files = door.files
+            client.tls_set(files["ca"], files.get("cert"), files.get("key"), cert_reqs=ssl.CERT_REQUIRED)
+        client.on_message = self._message
+        client.on_connect = lambda *a: self._event("open", code=a[3].value)
+        client.on_disconnect = lambda *a: self._event("close", code=a[3].value)
+        client.on_subscribe = lambda *a: self._event("subscribed", granted=[code.value for code in a[3]])
+        client.on_publish = lambda *a: self._event("published", code=a[3].value)
+        client.connect("localhost", door.server.port("mqtts" if door.tls else "mqtt"))
+        client.loop_start()
+        self.opened = self.inbox.event("open")["code"]
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        self.inbox.events.append({"event": kind, **facts})
+
+    def _message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
+        properties = message.properties
+        self.inbox.heard.append(
+            Heard(
+                mark(bytes(message.payload)),
+                message.topic,
+                message.qos,
+                retain=message.retain,
+                content_type=getattr(properties, "ContentType", ""),
+                user_properties=" ".join(":".join(pair) for pair in getattr(properties, "UserProperty", [])),
+            )
+        )
+
+    def subscribe(self, topic: str, qos: int = 1) -> list[int]:
+        self.client.subscribe(topic, qos)
+        granted: list[int] = self.inbox.event("subscribed")["granted"]
+        return granted
+
+    def publish(self, topic: str, payload: bytes, qos: int = 1, properties: Properties | None = None) -> None:
+        self.client.publish(topic, payload, qos, properties=properties)
+
+    def __enter__(self) -> "Paho":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def curl(door: Door, file: str, subtopic: str = "", *more: str) -> list[str]:
+    """The command that publishes a file over HTTP and prints the status."""
+    names = {"ca": "--cacert", "cert": "--cert", "key": "--key"}
+    files = [argument for name, path in door.files.items() for argument in (names[name], path)]
+    head = ["curl", "-s", "-S", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", *files]
+    url = f"{door.url('http')}/http/{door.topic}{subtopic}"
+    return [*head, "-H", f"Authorization: {door.key}", "--data-binary", f"@{file}", *more, url]
+
+
+def mosquitto(door: Door, version: str) -> list[str]:
+    """The arguments that mosquitto_pub and mosquitto_sub share."""
+    names = {"ca": "--cafile", "cert": "--cert", "key": "--key"}
+    files = [argument for name, path in door.files.items() for argument in (names[name], path)]
+    port = door.server.port("mqtts" if door.tls else "mqtt")
+    return ["-h", "localhost", "-p", str(port), "-u", door.thing, "-P", door.key, "-V", version, *files]
+
+
+def _heard_by_node(event: dict[str, Any]) -> Heard:
+    payload = event.get("payload")
+    properties = event.get("properties", {})
+    return Heard(
+        event["digest"] if payload is None else mark(base64.b64decode(payload)),
+        event.get("topic", ""),
+        event.get("qos", 0),
+        event.get("binary", True),
+        event.get("retain", False),
+        properties.get("contentType", ""),
+        " ".join(f"{name}:{value}" for name, value in properties.get("userProperties", {}).items()),
+    )
+
+
+def run_all(commands: Sequence[Sequence[str]], at_once: int = 6) -> Iterator[tuple[int, str]]:
+    """Run commands, a few at a time. :return: exit status and output of each, in order."""
+    for start in range(0, len(commands), at_once):
+        running = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for command in commands[start : start + at_once]
+        ]
+        for process in running:
+            output, _ = process.communicate(timeout=40)
+            yield process.returncode, output
