@@ -30,7 +30,8 @@ class _Transport:
         self._socket = socket
 
     def write(self, data: bytes) -> None:
-        self._socket.sendMessage(data, isBinary=True)  # type: ignore[no-untyped-call]  # [MQTT-6.0.0-1]  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+        if self._socket.can_send:
+            self._socket.sendMessage(data, isBinary=True)  # type: ignore[no-untyped-call]  # [MQTT-6.0.0-1]
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))
@@ -79,6 +80,8 @@ class _Socket(BoundedWebSocket):
         self._mqtt.makeConnection(_Transport(self))  # type: ignore[no-untyped-call]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if not self.can_send:
+            return
         if isBinary:
             self._mqtt.dataReceived(payload)  # [MQTT-6.0.0-2]
         else:

@@ -86,7 +86,6 @@ class WebConnection(ProtocolWrapper):
     """Carries an HTTP channel until :func:`upgrade` puts another protocol in its place."""
 
     factory: "WebFactory"
-    _lost = False
     _one_too_many = False
 
     def makeConnection(self, transport: Any) -> None:
@@ -94,15 +93,12 @@ class WebConnection(ProtocolWrapper):
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        if self._one_too_many:
-            self.write(_TOO_MANY)  # type: ignore[no-untyped-call]
-            self.loseConnection()  # type: ignore[no-untyped-call]
-        else:
+        if not self._one_too_many:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
-
-    def connectionLost(self, reason: Any = None) -> None:
-        self._lost = True
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        elif not self.disconnecting:
+            self.write(_TOO_MANY)  # type: ignore[no-untyped-call]
+            self.unregisterProducer()  # type: ignore[no-untyped-call]  # TLS would wait for it to close
+            self.loseConnection()  # type: ignore[no-untyped-call]
 
     def upgrade(self, request: Request, protocol: Protocol) -> None:
         """Let another protocol have the connection, from the request's first byte on."""
@@ -114,11 +110,6 @@ class WebConnection(ProtocolWrapper):
         protocol.makeConnection(_Transport(self))  # type: ignore[no-untyped-call]
         self.resumeProducing()
         protocol.dataReceived(_handshake(request))
-
-    @property
-    def lost(self) -> bool:
-        """Whether the peer is gone."""
-        return self._lost
 
 
 class WebFactory(WrappingFactory):
@@ -144,11 +135,12 @@ def upgrade(request: Request, protocol: Protocol) -> bool:
     :return: False when the peer is gone: the protocol was not connected and never will be.
     :raises Invalid: the request came on a connection that cannot be upgraded.
     """
-    connection: object = request.channel.transport
+    channel: Any = request.channel
+    if channel is None:  # twisted.web takes it from a request whose peer is gone
+        return False
+    connection: object = channel.transport
     if not isinstance(connection, WebConnection):
         raise Invalid("this connection cannot be upgraded", "upgrade")
-    if connection.lost:
-        return False
     connection.upgrade(request, protocol)
     return True
 

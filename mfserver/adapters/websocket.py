@@ -1,8 +1,12 @@
 """What every WebSocket of the server has: bounds, pings, and a close with a reason (RFC 6455)."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
 __all__ = [
     "BoundedWebSocket",
@@ -35,6 +39,17 @@ class BoundedWebSocket(WebSocketServerProtocol):
 
     transport: Any
 
+    @property
+    def can_send(self) -> bool:
+        """Whether it is open, and neither side has begun to close it."""
+        return bool(self.state == self.STATE_OPEN)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        if self.closeHandshakeTimeoutCall is not None:  # autobahn would hold us until then
+            self.closeHandshakeTimeoutCall.cancel()
+            self.closeHandshakeTimeoutCall = None
+
     def close(self, code: int, reason: str = "") -> None:
         """Close an open WebSocket; one that is closing already goes on with that.
 
@@ -44,6 +59,13 @@ class BoundedWebSocket(WebSocketServerProtocol):
         """
         text = reason.encode()[:_MAX_REASON].decode("utf-8", "ignore").encode()
         self.sendCloseFrame(code=code, reasonUtf8=text)
+
+
+class _Timer:
+    """Measures autobahn's deadlines by our reactor; its own timer takes the process's, whatever it is given."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.call_later: Callable[..., IDelayedCall] = reactor.callLater
 
 
 def websocket_factory(
@@ -57,6 +79,7 @@ def websocket_factory(
     factory = WebSocketServerFactory(  # type: ignore[no-untyped-call]
         protocols=list(protocols), reactor=reactor
     )
+    factory._batched_timer = _Timer(reactor)
     factory.setProtocolOptions(  # type: ignore[no-untyped-call]
         versions=[13],
         webStatus=False,

@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from autobahn.websocket.types import ConnectionDeny
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
@@ -38,6 +40,7 @@ class WSProtocol(BoundedWebSocket):
 
     :ivar thing: who it is, once it is known.
     :ivar topic: where its frames are published; None when it listens on a wildcard, and may only listen.
+    :ivar uncommitted: messages that it published and that are not committed yet.
     """
 
     _log = Logger()
@@ -51,6 +54,7 @@ class WSProtocol(BoundedWebSocket):
         self._adapter = adapter
         self._content_type = content_type
         self._logout: Callable[[], None] | None = None
+        self.uncommitted = 0
         self._is_open = False
         self._ended: str | None = None
         self._paused = False
@@ -103,7 +107,8 @@ class WSProtocol(BoundedWebSocket):
             self._send_message(message)
 
     def _send_message(self, message: Message) -> None:
-        self.sendMessage(message.payload, isBinary=not _is_text(message))  # type: ignore[no-untyped-call]
+        if self.can_send:
+            self.sendMessage(message.payload, isBinary=not _is_text(message))  # type: ignore[no-untyped-call]
 
     def _wait(self, message: Message, qos: int) -> None:
         """Keep it until the peer reads again: QoS 0 within the bound or not at all, more than it ends it."""
@@ -247,7 +252,7 @@ class WSAdapter:
         self._router.forget(protocol)
 
     def publish(self, protocol: WSProtocol, payload: bytes, content_type: str) -> None:
-        """Publish a frame where its WebSocket is; until it is committed no further frame is read."""
+        """Publish a frame where its WebSocket is; until all that came are committed no more is read."""
         topic = protocol.topic
         if topic is None:
             protocol.end("a wildcard subtopic can only be listened on")
@@ -270,13 +275,18 @@ class WSAdapter:
         if published is None:
             return
         protocol.transport.pauseProducing()
-        published.addCallbacks(
-            lambda _: protocol.transport.resumeProducing(), lambda failure: self._not_kept(protocol, failure)
-        )
+        protocol.uncommitted += 1
+        published.addErrback(partial(self._not_kept, protocol))
+        published.addCallback(partial(self._read_on, protocol))
 
-    def _not_kept(self, protocol: WSProtocol, failure: Any) -> None:
+    def _not_kept(self, protocol: WSProtocol, failure: Failure) -> None:
         self._log.failure("a message from a WebSocket could not be stored", failure)
         protocol.failed()
+
+    def _read_on(self, protocol: WSProtocol, _: None) -> None:
+        protocol.uncommitted -= 1
+        if not protocol.uncommitted:
+            protocol.transport.resumeProducing()
 
     def going_away(self) -> None:
         """Close every WebSocket with 1001."""

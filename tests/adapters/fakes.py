@@ -43,6 +43,7 @@ class Gate:
 
     :ivar things: by key.
     :ivar held: when a list, authentications wait in it until the test fires them.
+    :ivar on_login: told of each connection that is let in, before anybody else.
     :ivar logged_in: the connections of those who are in, by thing id.
     """
 
@@ -52,6 +53,7 @@ class Gate:
         self.logged_in: list[tuple[ThingId, ILiveConnection | None]] = []
         self.claims: list[Claims] = []
         self.error: Exception | None = None
+        self.on_login: Callable[[ILiveConnection], object] | None = None
 
     def authenticate(
         self, claims: Claims, peer: IPeer | None, connection: ILiveConnection | None
@@ -73,6 +75,8 @@ class Gate:
             return fail(NotAuthorized("the thing id is another's"))
         entry = (thing.id, connection)
         self.logged_in.append(entry)
+        if self.on_login is not None and connection is not None:
+            self.on_login(connection)
         return succeed((thing, lambda: self.logged_in.remove(entry)))
 
 
@@ -104,6 +108,10 @@ class Wire(StringTransport):
     def abortConnection(self) -> None:
         self.aborted = True
         self.disconnecting = True
+
+    def unregisterProducer(self) -> None:
+        self.producer = None  # again, and without one: as TCP and TLS take it
+        self.streaming = None
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """As on TCP."""

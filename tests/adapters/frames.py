@@ -114,6 +114,9 @@ def answer(data: bytes) -> tuple[int, dict[str, str], bytes]:
     return int(status.split(" ")[1]), headers, rest
 
 
-assert ACCEPT == base64.b64encode(
-    hashlib.sha1(KEY.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-).decode()
+assert (
+    ACCEPT
+    == base64.b64encode(
+        hashlib.sha1(KEY.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    ).decode()
+)

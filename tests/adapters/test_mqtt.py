@@ -45,7 +45,12 @@ class ConnectTests(MQTTTestCase):
 
     def test_claims_without(self) -> None:
         """No user name and no password claim nothing, and an empty password is a key that no thing has."""
-        for version, password, keys in ((5, None, ()), (4, None, ()), (5, b"", ("",)), (5, b"\xff", ("\ufffd",))):
+        for version, password, keys in (
+            (5, None, ()),
+            (4, None, ()),
+            (5, b"", ("",)),
+            (5, b"\xff", ("\ufffd",)),
+        ):
             connect = Connect(version, "x", password=password)
             answer = self.ask(connect)
             self.assertEqual([(0x86 if version == 5 else 4, False)], [_code(one) for one in answer])

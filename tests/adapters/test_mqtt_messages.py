@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mfserver import message
 from mfserver.adapters.turn import Turn
-from mfserver.interfaces import IBus, ISubscriber
+from mfserver.interfaces import ISubscriber
 from mfserver.message import Message
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
@@ -29,6 +27,7 @@ from mfserver.mqtt.packets import (
 )
 from mfserver.routing.tree import Options
 from mfserver.topic import parse_filter
+from tests.adapters.durable import DurableBus
 from tests.adapters.fakes import House, Wire
 from tests.adapters.mqtt_case import MQTTTestCase, packets
 
@@ -42,20 +41,6 @@ TRAVELLING: dict[int, object] = {
     properties.CORRELATION_DATA: b"\0\1",
     properties.USER_PROPERTY: [("a", "1"), ("a", "2")],
 }
-
-
-@implementer(IBus)
-class DurableBus:
-    """Delivers at once and commits when the test says so."""
-
-    def __init__(self, deliver: Any) -> None:
-        self._deliver = deliver
-        self.commits: list[Deferred[None]] = []
-
-    def publish(self, message: Message) -> "Deferred[None]":
-        self._deliver(message)
-        self.commits.append(Deferred())
-        return self.commits[-1]
 
 
 class Recorded:
@@ -100,9 +85,7 @@ class PublishTests(MQTTTestCase):
         self.subscribe(bob, f"{TOPIC}/#")
         for topic in (f"{TOPIC}/a.b//c", f"/{TOPIC}/x"):
             self.publish(alice, topic)
-        self.assertEqual(
-            [f"{TOPIC}/a.b//c", f"{TOPIC}/x"], [topic for topic, _, _ in self.delivered(bob)]
-        )
+        self.assertEqual([f"{TOPIC}/a.b//c", f"{TOPIC}/x"], [topic for topic, _, _ in self.delivered(bob)])
 
     def test_refused(self) -> None:
         """A foreign channel and what is no channel's topic: PUBACK 0x87 at QoS 1, else closed."""
@@ -181,9 +164,7 @@ class ContentTests(MQTTTestCase):
     def test_from_elsewhere(self) -> None:
         """A content type that HTTP or a WebSocket named is 5.0's property."""
         for content_type, kept in (("application/senml+json", "application/senml+json"), ("", None)):
-            self.house.router.publish(
-                Message("c", (), "", "alice", message.HTTP, b"x", content_type, 0)
-            )
+            self.house.router.publish(Message("c", (), "", "alice", message.HTTP, b"x", content_type, 0))
             self.house.end_turn()
             self.assertEqual([kept], self.content_types())
 
@@ -331,6 +312,7 @@ class TurnTests(MQTTTestCase):
 
     def test_one_call(self) -> None:
         """The reactor is asked once a turn, and one connection that fails keeps no other back."""
+
         class Broken:
             def flush(self) -> None:
                 raise ZeroDivisionError
@@ -390,9 +372,7 @@ class BackPressureTests(MQTTTestCase):
             self.publish(self.publisher, TOPIC, b"x" * 900, qos=1)
         self.assertTrue(self.slow.disconnecting)
         self.assertEqual([0x97], _disconnects(packets(self.slow.take())))
-        self.assertEqual(
-            [("an MQTT client does not read and is closed", "192.0.2.7")], self.house.reports
-        )
+        self.assertEqual([("an MQTT client does not read and is closed", "192.0.2.7")], self.house.reports)
 
 
 class DurableTests(MQTTTestCase):
