@@ -5,6 +5,7 @@ import itertools
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Spoken(NamedTuple):
         return self.kind != "mqtt"
 
 
+_devices = itertools.count()
 _LEVELS = {"3.1": 3, "3.1.1": 4, "5.0": 5}
 HTTPS, HTTP = Spoken("HTTPS", "http", "https"), Spoken("HTTP", "http", "http")
 WSS, WS = Spoken("WSS", "ws", "https"), Spoken("WS", "ws", "http")
@@ -101,6 +103,7 @@ class Saying:
     """All that a client says about who it is.
 
     :ivar query: as it stands behind the question mark.
+    :ivar client_id: of MQTT; None for one that nobody else has.
     :ivar bytewise: MQTT: every byte of the CONNECT by itself.
     """
 
@@ -109,7 +112,7 @@ class Saying:
     query: str = ""
     user: str | None = None
     password: bytes | None = None
-    client_id: str = "device"
+    client_id: str | None = None
     will: Will | None = None
     bytewise: bool = False
     clean_start: bool = True
@@ -213,6 +216,26 @@ class World:
             return MQTT(stream, spoken.version)
         return MQTT(WebSocket(stream, "/mqtt", saying.headers, "mqtt"), spoken.version)
 
+    def disconnect(self, thing: Thing) -> None:
+        """Take the channel ``weather`` away from a thing."""
+        self.server.json("DELETE", f"/channels/{self.channel}/things/{thing.id}", token=self.owner.token)
+
+    def publish(self, thing: Thing, ticket: Ticket, channel: str | None = None) -> None:
+        """Let a thing say what may be said, and wait until it was heard."""
+        stream = self.stream(HTTPS, Saying(thing.identity))
+        headers = [("Authorization", thing.key)]
+        target = f"/http/{self.topic(ticket, channel)}"
+        response = stream.exchange("POST", target, headers, ticket.may.encode())
+        stream.close()
+        if response.status != 202 or self.ear.hears(ticket.may) != ACCEPTED:
+            raise AssertionError(f"{response.status}: an honest thing was not heard")
+
+    def settle(self, ticket: Ticket) -> str:
+        """Let whatever was published before be heard. :return: whether it was silent."""
+        time.sleep(0.3)  # the server has to see that the connection is gone
+        self.publish(self.victim, ticket)
+        return "heard" if ticket.must_not in self.ear.forbidden else "silent"
+
     # --- one attempt ---
 
     def say(self, spoken: Spoken, saying: Saying, ticket: Ticket) -> str:
@@ -259,15 +282,20 @@ class World:
         try:
             topic = self.topic(ticket)
             # All at once: nothing behind a CONNECT may be acted on before that is.
-            mqtt.send(
-                connect(spoken, saying),
+            opening = connect(spoken, saying)
+            rest = (
                 Subscribe(1, [Subscription(topic, 0)]),
                 Publish(topic, ticket.payload.encode(), qos=1, packet_id=2),
-                bytewise=saying.bytewise,
             )
+            if saying.bytewise:
+                mqtt.send(opening, bytewise=True)
+            else:
+                mqtt.send(opening, *rest)
             refusal = mqtt_refusal(mqtt)
             if refusal:
                 return refusal
+            if saying.bytewise:
+                mqtt.send(*rest, bytewise=True)
             found = mqtt.receive_kinds([Suback, Puback, Publish])
             heard = found[Publish]
             assert isinstance(heard, Publish)
@@ -278,9 +306,10 @@ class World:
 
 def connect(spoken: Spoken, saying: Saying) -> Connect:
     """The CONNECT that says it."""
+    client_id = saying.client_id
     return Connect(
         spoken.version,
-        saying.client_id,
+        f"device-{next(_devices)}" if client_id is None else client_id,
         saying.clean_start,
         user_name=saying.user,
         password=saying.password,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.interop.identity_certificate_rows import handshake_rows, subject_rows
+from tests.interop.identity_mqtt_rows import mqtt_rows
 from tests.interop.identity_rows import certificate_rows, key_rows
 from tests.interop.identity_world import Row, World, run_rows
 
@@ -39,6 +41,22 @@ class IdentityTests(SynchronousTestCase):
         """A certificate and what is said besides: the table's every cell, and every trick with a key."""
         world = self.world("x509", "--http=127.0.0.1:0", "--mqtt=127.0.0.1:0")
         self.check("certificate mode: what is said", world, certificate_rows(world))
+
+    def test_certificates(self) -> None:
+        """Subjects that only look like the victim's, and certificates that must not even get past TLS."""
+        world = self.world("x509")
+        self.check("certificate mode: subjects", world, subject_rows(world))
+        self.check("certificate mode: handshakes", world, handshake_rows(world))
+
+    def test_packets_in_certificate_mode(self) -> None:
+        """MQTT's packets of every size, order and piece."""
+        world = self.world("x509")
+        self.check("certificate mode: packets", world, mqtt_rows(world))
+
+    def test_packets_in_key_mode(self) -> None:
+        """The same with keys alone, also without TLS."""
+        world = self.world("key")
+        self.check("key mode: packets", world, mqtt_rows(world))
 
     def test_what_is_said_in_key_mode(self) -> None:
         """A key in every place where one can stand, with TLS and without."""
