@@ -24,6 +24,7 @@ from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
 from mfserver.api.server import MAX_BODY, make_site
 from mfserver.api.site import routes as api_routes
+from mfserver.budget import Budget
 from mfserver.ca import authority
 from mfserver.cred.access import Access
 from mfserver.cred.attempts import Attempts
@@ -54,6 +55,8 @@ __all__ = ["MainfluxService"]
 
 #: Bytes that may wait for one subscriber that does not read.
 _MAX_QUEUED: Final = 1 << 20
+#: Bytes of packets and requests that are not complete, of all clients.
+_MAX_INCOMPLETE: Final = 256 << 20
 #: Subscriptions of one connection.
 _MAX_SUBSCRIPTIONS: Final = 10_000
 #: Seconds between two looks at the certificate files.
@@ -95,6 +98,7 @@ class MainfluxService(MultiService):
         self._directory = DataDirectory(settings.data_dir)
         self._limit = ConnectionLimit(settings.max_connections, settings.max_connections_per_address)
         self._repeats = Repeats(reactor)
+        self._budget = Budget(max(_MAX_INCOMPLETE, 64 * settings.max_message))
         self._ports: dict[str, IListeningPort] = {}
         self._tls: ServerContext | None = None
         self._watching: LoopingCall | None = None
@@ -186,6 +190,7 @@ class MainfluxService(MultiService):
             Sessions(),
             limits=limits,
             turn=Turn(reactor),
+            budget=self._budget,
             is_over_limit=self._limit.is_over,
             report=self._repeats.report,
             clock=reactor,
@@ -226,7 +231,7 @@ class MainfluxService(MultiService):
             Connections(store.connections, things, access),
             others=[*self._http.routes(), *self._ws.routes(), *self._mqtt_over_ws.routes()],
         )
-        site = make_site(routes, self._reactor, max(MAX_BODY, self._settings.max_message))
+        site = make_site(routes, self._reactor, max(MAX_BODY, self._settings.max_message), self._budget)
         return WebFactory(site, self._limit.is_over)
 
     def _open_ports(self, web: WebFactory) -> None:

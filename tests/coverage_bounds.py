@@ -16,6 +16,7 @@ ROW_0 = (
     "mfserver/route.py",
     "mfserver/errors.py",
     "mfserver/address.py",
+    "mfserver/budget.py",
 )
 ELSEWHERE = 90.0
 

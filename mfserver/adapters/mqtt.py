@@ -14,6 +14,7 @@ from zope.interface import implementer
 from mfserver.adapters.mqtt_client import MQTTClient
 from mfserver.adapters.turn import Turn
 from mfserver.address import network
+from mfserver.budget import Budget
 from mfserver.errors import Invalid, MFServerError, NotAuthorized, Overloaded, SlowDown, Unauthenticated
 from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IThing
 from mfserver.mqtt import constants as mqtt
@@ -53,6 +54,7 @@ class MQTTAdapter:
     """Everything that the server's MQTT connections share.
 
     :param limits: the core's bounds.
+    :param budget: bytes of packets that are not complete, of all connections.
     :param is_over_limit: whether an address has more connections than it may.
     :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param clock: an ``IReactorTime``: deadlines, and the turn that writes wait for.
@@ -68,6 +70,7 @@ class MQTTAdapter:
         *,
         limits: Limits,
         turn: Turn,
+        budget: Budget,
         is_over_limit: Callable[[str], bool],
         report: Callable[[str, str], None],
         clock: Any,
@@ -78,6 +81,7 @@ class MQTTAdapter:
         self.sessions = sessions
         self.limits = limits
         self.turn = turn
+        self.budget = budget
         self.is_over_limit = is_over_limit
         self.report = report
         self.clock = clock
@@ -127,6 +131,7 @@ class MQTTProtocol(Protocol):
         self._deadline: IDelayedCall | None = None
         self._over = False
         self._reading = True
+        self._held = 0
 
     # --- Twisted's events ---
 
@@ -143,12 +148,15 @@ class MQTTProtocol(Protocol):
         if self._over:
             return
         self._walk(self._connection.receive_data(data, self._adapter.clock.seconds()))
+        if self._connection.held != self._held:
+            self._account()
         self.flush()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._over = True
         self._stop_deadline()
         adapter = self._adapter
+        adapter.budget.give(self._held)
         adapter.connections.discard(self)
         adapter.dropped += self._connection.dropped
         self._connection.receive_eof()
@@ -158,6 +166,16 @@ class MQTTProtocol(Protocol):
         self._client.lost()
         self._logout()
         self._logout = None
+
+    def _account(self) -> None:
+        """Count what the core holds of packets that are not complete; of all clients that is bounded."""
+        budget = self._adapter.budget
+        budget.give(self._held)
+        self._held = self._connection.held
+        if not budget.take(self._held):
+            self._held = 0
+            self._adapter.report("an MQTT connection failed", f"{self._address}: too much is held for all")
+            self.close(mqtt.SERVER_BUSY, "the server is holding too much")
 
     def flush(self) -> None:
         """Write what the core has collected, and close after it where the core is done."""

@@ -133,7 +133,7 @@ def upgrade(request: Request, protocol: Protocol) -> bool:
     """Hand a request's connection to another protocol.
 
     :return: False when the peer is gone: the protocol was not connected and never will be.
-    :raises Invalid: the request came on a connection that cannot be upgraded.
+    :raises Invalid: the request came on a connection that cannot be upgraded, or has a body.
     """
     channel: Any = request.channel
     if channel is None:  # twisted.web takes it from a request whose peer is gone
@@ -141,6 +141,9 @@ def upgrade(request: Request, protocol: Protocol) -> bool:
     connection: object = channel.transport
     if not isinstance(connection, WebConnection):
         raise Invalid("this connection cannot be upgraded", "upgrade")
+    assert request.content is not None  # twisted.web has read all of it
+    if request.content.read(1):
+        raise Invalid("a request for an upgrade has no body", "body")
     connection.upgrade(request, protocol)
     return True
 

@@ -46,9 +46,10 @@ class BoundedWebSocket(WebSocketServerProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        if self.closeHandshakeTimeoutCall is not None:  # autobahn would hold us until then
-            self.closeHandshakeTimeoutCall.cancel()
+        waiting: IDelayedCall | None = self.closeHandshakeTimeoutCall
+        if waiting is not None:  # autobahn would keep it, and us with it
             self.closeHandshakeTimeoutCall = None
+            waiting.cancel()
 
     def close(self, code: int, reason: str = "") -> None:
         """Close an open WebSocket; one that is closing already goes on with that.
@@ -62,7 +63,7 @@ class BoundedWebSocket(WebSocketServerProtocol):
 
 
 class _Timer:
-    """Measures autobahn's deadlines by our reactor; its own timer takes the process's, whatever it is given."""
+    """Measures autobahn's deadlines by our reactor; it would take the process's, whatever it is given."""
 
     def __init__(self, reactor: Any) -> None:
         self.call_later: Callable[..., IDelayedCall] = reactor.callLater

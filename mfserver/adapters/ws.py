@@ -234,7 +234,7 @@ class WSAdapter:
             protocol.factory = self._factory
             if not upgrade(request, protocol):
                 protocol.release()
-        except MFServerError:
+        except Exception:
             protocol.release()
             raise
 

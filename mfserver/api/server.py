@@ -13,7 +13,8 @@ from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
 from mfserver.api.resource import Root, answer_error, set_headers
-from mfserver.errors import TooLarge
+from mfserver.budget import Budget
+from mfserver.errors import MFServerError, Overloaded, TooLarge
 from mfserver.route import Route
 
 __all__ = [
@@ -50,14 +51,33 @@ class BoundedRequest(Request):
     received = 0
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a part of the body while it is within the bound."""
+        """Keep a part of the body while it is within the bounds, its own and that of all bodies."""
         if self.finished:
             return
-        self.received += len(data)
-        if self.received > self.channel.site.max_body:
+        site = self.channel.site
+        if self.received + len(data) > site.max_body:
             self.channel.refuse(self)
+        elif not site.budget.take(len(data)):
+            self.channel.refuse(self, Overloaded("the server is holding too many requests"))
         else:
+            self.received += len(data)
             self.content.write(data)
+
+    def finish(self) -> None:
+        """The answer is complete, and the body not needed any more."""
+        self._give_back()
+        super().finish()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """There is nobody to answer."""
+        self._give_back()
+        super().connectionLost(reason)
+
+    def _give_back(self) -> None:
+        channel = getattr(self, "channel", None)  # twisted.web takes it away at the end
+        if channel is not None:
+            channel.site.budget.give(self.received)
+            self.received = 0
 
 
 class BoundedChannel(HTTPChannel):
@@ -138,15 +158,15 @@ class BoundedChannel(HTTPChannel):
         self._expect(IDLE)
         super().requestDone(request)
 
-    def refuse(self, request: Any) -> None:
-        """Answer a request whose body is too large, without reading it, and close."""
+    def refuse(self, request: Any, error: MFServerError | None = None) -> None:
+        """Answer a request whose body is too large, or cannot be held, without reading it, and close."""
         self.closing = True
         bound = self.site.max_body
         # The body is not all there, so twisted.web has not told the request what it is.
         request.method, request.clientproto = b"POST", b"HTTP/1.1"
         set_headers(request)
         request.setHeader(b"Connection", b"close")
-        answer_error(request, TooLarge(f"a body has at most {bound} bytes", bound))
+        answer_error(request, error or TooLarge(f"a body has at most {bound} bytes", bound))
         self._expect(LINGER)
 
     def loseConnection(self) -> None:
@@ -217,17 +237,19 @@ class BoundedSite(Site):
     """A site without an access log: a query string may hold a key.
 
     :ivar max_body: bytes of a request's body.
+    :ivar budget: bytes of all bodies that are held at a time.
     """
 
     protocol = BoundedChannel  # type: ignore[assignment]  # twisted.web's own wraps a channel for HTTP/2
     displayTracebacks = False
     noisy = False
 
-    def __init__(self, root: Root, clock: IReactorTime, max_body: int) -> None:
+    def __init__(self, root: Root, clock: IReactorTime, max_body: int, budget: Budget) -> None:
         super().__init__(
             root, requestFactory=BoundedRequest, reactor=clock, timeout=None, parsePOSTFormSubmission=False
         )
         self.max_body = max_body
+        self.budget = budget
 
     def startFactory(self) -> None:
         """Nothing to start."""
@@ -247,10 +269,13 @@ class BoundedSite(Site):
         return [b"http/1.1"]
 
 
-def make_site(routes: Sequence[Route], clock: IReactorTime, max_body: int = MAX_BODY) -> BoundedSite:
+def make_site(
+    routes: Sequence[Route], clock: IReactorTime, max_body: int = MAX_BODY, budget: Budget | None = None
+) -> BoundedSite:
     """A site that serves a route table.
 
     :param clock: what deadlines are measured by.
     :param max_body: bytes of a request's body; a longer one is answered 413 before it is read.
+    :param budget: bytes of all bodies that are held at a time; past it 503. By default of 64 bodies.
     """
-    return BoundedSite(Root(routes), clock, max_body)
+    return BoundedSite(Root(routes), clock, max_body, budget or Budget(64 * max_body))

@@ -116,6 +116,11 @@ class Connection:
         """Whether the connection is over."""
         return self._state == _CLOSED
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept because what they belong to is not complete or not yet to be looked at."""
+        return len(self._buffer)
+
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take in what the transport received, however it is split.
 

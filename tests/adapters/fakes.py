@@ -18,6 +18,7 @@ from mfserver.adapters.turn import Turn
 from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
 from mfserver.api.server import make_site
+from mfserver.budget import Budget
 from mfserver.errors import NotAuthorized, Unauthenticated
 from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IThing
 from mfserver.mqtt.limits import Limits
@@ -87,6 +88,8 @@ class Wire(StringTransport):
     :ivar lost: the test lost it.
     """
 
+    producer: Any
+
     def __init__(self, protocol: Any) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.7", 4711))
         self.protocol = protocol
@@ -113,6 +116,14 @@ class Wire(StringTransport):
         self.producer = None  # again, and without one: as TCP and TLS take it
         self.streaming = None
 
+    def pauseProducing(self) -> None:
+        if not self.disconnecting:  # as TCP takes it
+            super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if not self.disconnecting:
+            super().resumeProducing()
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         """As on TCP."""
 
@@ -134,6 +145,7 @@ class House:
         self.router = Router(max_subscriptions=5)
         self.sessions = Sessions()
         self.turn = Turn(self.clock)
+        self.budget = Budget(5_000)
         self.reports: list[tuple[str, str]] = []
         self.over_limit = False
         self.mqtt = MQTTAdapter(
@@ -142,6 +154,7 @@ class House:
             self.sessions,
             limits=Limits(max_payload=self.MAX_MESSAGE, max_queued_bytes=3000, receive_maximum=2),
             turn=self.turn,
+            budget=self.budget,
             is_over_limit=lambda _: self.over_limit,
             report=lambda kind, detail: self.reports.append((kind, detail)),
             clock=self.clock,
