@@ -60,7 +60,7 @@ class ConnectTests(MQTTTestCase):
         """A transport without a host is an address of its own."""
         protocol = MQTTProtocol(self.house.mqtt)
         wire = Wire.__new__(Wire)
-        super(Wire, wire).__init__(peerAddress=UNIXAddress("/run/x"))  # type: ignore[misc]
+        super(Wire, wire).__init__(peerAddress=UNIXAddress("/run/x"))
         protocol.makeConnection(wire)
         protocol.dataReceived(encode(Connect(5, "x"), 5))
         self.assertEqual("", self.house.gate.claims[0].address)
@@ -264,13 +264,13 @@ class WillTests(MQTTTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.bob = self.connect("bob")
-        self.subscribe(self.bob, "channels/c/messages/#")
+        self.listener = self.connect("bob")
+        self.subscribe(self.listener, "channels/c/messages/#")
 
     def heard(self) -> list[tuple[str, bytes, int]]:
         """What bob heard."""
         self.house.end_turn()
-        return self.delivered(self.bob)
+        return self.delivered(self.listener)
 
     def test_lost(self) -> None:
         """A connection that is lost leaves its will."""

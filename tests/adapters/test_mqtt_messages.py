@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mfserver import message
@@ -43,6 +44,7 @@ TRAVELLING: dict[int, object] = {
 }
 
 
+@implementer(ISubscriber)
 class Recorded:
     """A subscriber of everything on channel c, which is no MQTT client."""
 
@@ -302,7 +304,7 @@ class TurnTests(MQTTTestCase):
         alice, bob = self.connect("alice"), self.connect("bob")
         self.subscribe(bob, f"{TOPIC}/#")
         writes: list[bytes] = []
-        bob.write = writes.append  # type: ignore[method-assign, assignment]
+        bob.write = writes.append  # type: ignore[method-assign]
         data = b"".join(encode(Publish(TOPIC, bytes([index])), 5) for index in range(50))
         alice.receive(data)
         self.assertEqual([], writes)

@@ -372,7 +372,7 @@ class EndTests(WSTestCase):
     def test_subscriptions_full(self) -> None:
         """A WebSocket that the router refuses closes with 1008."""
         self.house.router._max_subscriptions = 0
-        wire, _, _, rest = self.ask(PATH, ALICE)
+        _, _, _, rest = self.ask(PATH, ALICE)
         self.assertEqual(1008, close_code(rest))
 
 
