@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from secrets import token_urlsafe
 from typing import Any
 
 from mfserver.errors import ConfigurationError
@@ -59,11 +60,33 @@ class DataDirectory:
 
     def write_listening(self, listening: Mapping[str, Any]) -> None:
         """Tell other programs where the server listens, in ``listening.json``: whole or not at all."""
-        descriptor, name = tempfile.mkstemp(dir=self.path, prefix=".listening-")  # mode 0600
+        self._write("listening.json", json.dumps(listening))
+
+    def registration_token(self) -> str:
+        """What somebody has to show to register where registration is closed; made when it is missing.
+
+        :raises ConfigurationError: ``registration.token`` cannot be read or made, or is empty.
+        """
+        path = self.file("registration.token")
+        try:
+            if not os.path.exists(path):
+                self._write("registration.token", token_urlsafe(32))
+            with open(path, encoding="ascii") as file:
+                token = file.read().strip()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path} cannot be used: {error}", "--registration") from error
+        if not token:
+            raise ConfigurationError(f"{path} is empty: delete it for a new one", "--registration")
+        return token
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file that only its owner may read, whole or not at all."""
+        descriptor, new = tempfile.mkstemp(dir=self.path, prefix=f".{name}-")  # mode 0600
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(listening, file)
-            file.write("\n")
-        os.replace(name, self.file("listening.json"))
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, self.file(name))
 
     def close(self) -> None:
         """Let the next server have it."""

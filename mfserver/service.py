@@ -216,7 +216,11 @@ class MainfluxService(MultiService):
         """Everything on the web ports: the API, HTTP publish, WebSockets and MQTT over WebSocket."""
         registration_token = None
         if self._settings.registration == "closed":
-            registration_token = load_or_make(self._directory.file("registration.secret")).hex()
+            registration_token = self._directory.registration_token()
+            self._log.info(
+                "registration is closed: POST /users wants the token in {path} as its Authorization",
+                path=self._directory.file("registration.token"),
+            )
         passwords = Passwords(self._reactor)
         passwords.setServiceParent(self)  # type: ignore[no-untyped-call]
         things = Things(store.things, access, attempts)

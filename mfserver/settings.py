@@ -72,7 +72,7 @@ def parse_address(option: str, text: str) -> Address | None:
         host = host[1:-1]
     elif ":" in host or (colon and not host):
         raise ConfigurationError(f"{option}={text}: an IPv6 address stands in brackets: [::1]:8080", option)
-    if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+    if not _is_number(port) or int(port) > 65_535:
         raise ConfigurationError(
             f"{option}={text}: use PORT, HOST:PORT or off, with a port up to 65535", option
         )
@@ -84,6 +84,11 @@ def parse_number(option: str, text: str, least: int, most: int) -> int:
 
     :raises ConfigurationError: it is none.
     """
-    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+    if not _is_number(text) or not least <= int(text) <= most:
         raise ConfigurationError(f"{option}={text}: use a whole number from {least} to {most}", option)
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Decimal digits, and not the thousands that int() refuses."""
+    return text.isascii() and text.isdigit() and len(text) <= 20

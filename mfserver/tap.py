@@ -25,7 +25,7 @@ _NUMBERS = {
 class Options(usage.Options):
     """Things publish and subscribe on channels over HTTP, WebSocket and MQTT."""
 
-    synopsis = "Usage: twistd [twistd options] mainflux [options]   (or: mfserver run [options])"
+    synopsis = "[options of mainflux]    or: mfserver run [options of mainflux]"
     longdesc = (
         "Starts with nothing prepared: the first start makes the data directory with a database, "
         "secrets, a certificate authority and a server certificate. Every option can also be given in the "
