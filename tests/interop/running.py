@@ -71,7 +71,7 @@ class RunningServer:
 
     :param options: further command line options; they may override the ports.
     :ivar listening: what ``listening.json`` says.
-    :ivar log: everything that the server has printed, once it has stopped.
+    :ivar log: everything that the server has printed so far.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class RunningServer:
         command: Sequence[str] | None = None,
     ) -> None:
         self.auth = auth
+        self._own_data_dir = data_dir is None
         self.data_dir = data_dir or free_data_dir()
         self._environment = {**os.environ, **(environment or {})}
         plain = () if auth == "x509" else ("--http=127.0.0.1:0", "--mqtt=127.0.0.1:0")
@@ -106,6 +107,8 @@ class RunningServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        if self._own_data_dir:
+            shutil.rmtree(self.data_dir.parent)
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -115,8 +118,8 @@ class RunningServer:
     @property
     def log(self) -> str:
         assert self._output is not None
-        self._output.seek(0)
-        return self._output.read().decode()
+        # Never seek: the server writes where this description stands.
+        return os.pread(self._output.fileno(), os.fstat(self._output.fileno()).st_size, 0).decode()
 
     def start(self) -> None:
         """Start, and return when every listener is up."""
