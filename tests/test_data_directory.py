@@ -1,0 +1,103 @@
+"""The data directory: one server's, closed to others, and told of in whole files."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.data_directory import DataDirectory
+from mfserver.errors import ConfigurationError
+
+
+class DataDirectoryTests(SynchronousTestCase):
+    """In a directory of the test's own."""
+
+    def setUp(self) -> None:
+        self.parent = Path(self.mktemp())
+        self.parent.mkdir()
+        self.path = self.parent / "a" / "data"
+        self.directory = DataDirectory(str(self.path))
+        self.addCleanup(self.directory.close)
+
+    def mode(self, *names: str) -> int:
+        """The permission bits of a file in it."""
+        return stat.S_IMODE(os.stat(self.path.joinpath(*names)).st_mode)
+
+    def test_made(self) -> None:
+        """It is made with those above it, and says so once; it is 0700 whatever the umask."""
+        for mask in (0o000, 0o077):
+            old = os.umask(mask)
+            try:
+                directory = DataDirectory(str(self.parent / str(mask) / "data"))
+                self.assertTrue(directory.open())
+                directory.close()
+                self.assertFalse(directory.open())
+                directory.close()
+            finally:
+                os.umask(old)
+            self.assertEqual(0o700, stat.S_IMODE(os.stat(directory.path).st_mode))
+            self.assertEqual(0o600, stat.S_IMODE(os.stat(directory.file("lock")).st_mode) & 0o677)
+
+    def test_closed_to_others(self) -> None:
+        """One that was open to others is closed."""
+        self.path.mkdir(parents=True, mode=0o755)
+        os.chmod(self.path, 0o755)
+        self.assertFalse(self.directory.open())
+        self.assertEqual(0o700, self.mode())
+
+    def test_path(self) -> None:
+        """A relative path counts from where the process was started, also after it went elsewhere."""
+        relative = DataDirectory(os.path.relpath(self.path))
+        self.assertEqual(os.path.abspath(self.path), relative.path)
+        self.assertEqual(os.path.join(relative.path, "pki", "ca.crt"), relative.file("pki", "ca.crt"))
+
+    def test_one_server(self) -> None:
+        """A second server is refused and told what to do, until the first lets it go."""
+        self.directory.open()
+        second = DataDirectory(str(self.path))
+        error = self.assertRaises(ConfigurationError, second.open)
+        self.assertEqual("--data-dir", error.option)
+        self.assertIn("another server runs", str(error))
+        second.close()
+        self.assertRaises(ConfigurationError, DataDirectory(str(self.path)).open)
+        self.directory.close()
+        self.assertFalse(second.open())
+        second.close()
+
+    def test_cannot_be_made(self) -> None:
+        """A file in its place or above it is one line that names the option."""
+        self.parent.joinpath("file").touch()
+        for path in (self.parent / "file", self.parent / "file" / "data"):
+            error = self.assertRaises(ConfigurationError, DataDirectory(str(path)).open)
+            self.assertEqual("--data-dir", error.option)
+            self.assertIn(str(path), str(error))
+
+    def test_lock_is_not_inherited(self) -> None:
+        """A program that the server starts does not hold the directory."""
+        self.directory.open()
+        assert self.directory._lock is not None
+        self.assertFalse(os.get_inheritable(self.directory._lock))
+
+    def test_listening(self) -> None:
+        """What other programs read is whole, 0600, and gone when the server is."""
+        self.directory.open()
+        for port in (1, 2):
+            self.directory.write_listening({"pid": 1, "http": ["::", port]})
+            text = self.path.joinpath("listening.json").read_text()
+            self.assertEqual({"pid": 1, "http": ["::", port]}, json.loads(text))
+            self.assertTrue(text.endswith("\n"))
+        self.assertEqual(0o600, self.mode("listening.json"))
+        self.assertEqual(["listening.json", "lock"], sorted(os.listdir(self.path)))
+        self.directory.close()
+        self.assertEqual(["lock"], os.listdir(self.path))
+
+    def test_close_again(self) -> None:
+        """Closing one that is not held takes nothing away from the server that holds it."""
+        self.directory.open()
+        self.directory.write_listening({})
+        DataDirectory(str(self.path)).close()
+        self.assertTrue(self.path.joinpath("listening.json").exists())
+        self.directory.close()
+        self.directory.close()
