@@ -70,7 +70,7 @@ class Identity:
 class Authority:
     """Signs whatever it is asked to.
 
-    :param directory: where the files of its identities go.
+    :ivar directory: where the files of its identities go.
     :param trusted: the file of the authority that clients trust.
     """
 
@@ -79,7 +79,7 @@ class Authority:
     def __init__(self, certificate: x509.Certificate, key: PrivateKey, directory: Path, trusted: str) -> None:
         self.certificate = certificate
         self.key = key
-        self._directory = directory
+        self.directory = directory
         self._trusted = trusted
         self._leaf_key = new_key()
 
@@ -91,11 +91,16 @@ class Authority:
         certificate = x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes())
         return cls(certificate, key, directory, str(pki / "ca.crt"))
 
+    @classmethod
+    def new(cls, subject: x509.Name, directory: Path, trusted: str) -> "Authority":
+        """A fresh authority."""
+        key = new_key()
+        certificate = issue_authority(key, subject, datetime.now(UTC), 24 * _HOUR)
+        return cls(certificate, key, directory, trusted)
+
     def impostor(self) -> "Authority":
         """Another authority with this one's name."""
-        key = new_key()
-        certificate = issue_authority(key, self.certificate.subject, datetime.now(UTC), 24 * _HOUR)
-        return Authority(certificate, key, self._directory, self._trusted)
+        return self.new(self.certificate.subject, self.directory, self._trusted)
 
     def nobody(self) -> Identity:
         """Shows no certificate."""
@@ -155,7 +160,7 @@ class Authority:
         return self._identity(leaf, thing.leaf)
 
     def _identity(self, leaf: x509.Certificate, *chain: x509.Certificate) -> Identity:
-        file = self._directory / f"client-{next(self._numbers)}.pem"
+        file = self.directory / f"client-{next(self._numbers)}.pem"
         parts = [encode_certificate(leaf), *map(encode_certificate, chain), encode_key(self._leaf_key)]
         file.write_bytes(b"".join(parts))
         return Identity(self._trusted, leaf, file)

@@ -287,7 +287,7 @@ def _other_channels(world: World, spoken: Spoken) -> Iterator[Row]:
         assert isinstance(suback, Suback)
         if spoken.version > 3 and min(suback.reason_codes) < 0x80:  # MQTT 3.1 cannot say no
             return repr(suback)
-        world.publish(world.victim, ticket, world.vault)
+        world.publish(world.victim, ticket, wanted[0])
         mqtt.send(Pingreq())
         answer = mqtt.receive()
         mqtt.stream.close()

@@ -150,16 +150,18 @@ def forms(key: str) -> dict[str, tuple[list[tuple[str, str]], str]]:
 class World:
     """A server, two owners, and their things on the channels ``weather`` and ``vault``.
 
+    :param authority: what issues the things' certificates; by default the server's own.
     :ivar own: the attacker's thing, on ``weather`` alone, and its certificate.
     :ivar victim: whose key is stolen.
     """
 
     _sources = itertools.count(1)
 
-    def __init__(self, *options: str, auth: str) -> None:
+    def __init__(self, *options: str, auth: str, authority: Authority | None = None) -> None:
         self.auth = auth
-        self.directory = Path(tempfile.mkdtemp(prefix="mf-identity-"))
+        self.directory = authority.directory if authority else Path(tempfile.mkdtemp(prefix="mf-identity-"))
         self.server = RunningServer(*options, auth=auth, data_dir=self.directory / "data")
+        self._authority = authority
         self._lock = threading.Lock()
         self.server.start()
         try:
@@ -170,7 +172,7 @@ class World:
 
     def _populate(self) -> None:
         pki = self.directory / "data" / "pki"
-        self.authority = Authority.load(pki, self.directory)
+        self.authority = self._authority or Authority.load(pki, self.directory)
         self.nobody = self.authority.nobody()
         self.owner = Deployment(self.server)
         self.stranger = Deployment(self.server, email="mallory@example.org", password="87654321")
@@ -207,7 +209,10 @@ class World:
     def stream(self, spoken: Spoken, saying: Saying) -> Stream:
         """Connect, and shake hands."""
         tls = saying.identity.tls(saying.tls) if spoken.listener in ("https", "mqtts") else None
-        return Stream(self.server.port(spoken.listener), self.source(), tls, saying.session)
+        stream = Stream(self.server.port(spoken.listener), self.source(), tls, saying.session)
+        if saying.session is not None and not stream.tls.session_reused:
+            raise AssertionError("the TLS session was not resumed")
+        return stream
 
     def mqtt(self, spoken: Spoken, saying: Saying) -> MQTT:
         """Get as far as MQTT can be spoken."""
@@ -220,20 +225,31 @@ class World:
         """Take the channel ``weather`` away from a thing."""
         self.server.json("DELETE", f"/channels/{self.channel}/things/{thing.id}", token=self.owner.token)
 
-    def publish(self, thing: Thing, ticket: Ticket, channel: str | None = None) -> None:
+    def publish(self, thing: Thing, ticket: Ticket, topic: str) -> None:
         """Let a thing say what may be said, and wait until it was heard."""
         stream = self.stream(HTTPS, Saying(thing.identity))
         headers = [("Authorization", thing.key)]
-        target = f"/http/{self.topic(ticket, channel)}"
-        response = stream.exchange("POST", target, headers, ticket.may.encode())
+        response = stream.exchange("POST", f"/http/{topic}", headers, ticket.may.encode())
         stream.close()
         if response.status != 202 or self.ear.hears(ticket.may) != ACCEPTED:
             raise AssertionError(f"{response.status}: an honest thing was not heard")
 
+    def hear_all(self) -> None:
+        """Wait until everything that was published before has been heard."""
+        last = Ticket(next(self._sources) + 1_000_000, True)
+        for channel in self.channel, self.vault:
+            self.publish(self.victim, last, self.topic(last, channel))
+
+    def secrets(self) -> list[str]:
+        """What must stand in no log."""
+        keys = [key for _, key in self.owner.things.values()]
+        people = (self.owner, self.stranger)
+        return [*keys, *(person.token for person in people), *(person.password for person in people)]
+
     def settle(self, ticket: Ticket) -> str:
         """Let whatever was published before be heard. :return: whether it was silent."""
         time.sleep(0.3)  # the server has to see that the connection is gone
-        self.publish(self.victim, ticket)
+        self.publish(self.victim, ticket, self.topic(ticket))
         return "heard" if ticket.must_not in self.ear.forbidden else "silent"
 
     # --- one attempt ---
@@ -296,8 +312,13 @@ class World:
                 return refusal
             if saying.bytewise:
                 mqtt.send(*rest, bytewise=True)
-            found = mqtt.receive_kinds([Suback, Puback, Publish])
-            heard = found[Publish]
+            found = mqtt.receive_kinds([Suback, Puback])
+            suback, puback = found[Suback], found[Puback]
+            assert isinstance(suback, Suback)
+            assert isinstance(puback, Puback)
+            if suback.reason_codes[0] or puback.reason_code:
+                return f"SUBACK {suback.reason_codes[0]}, PUBACK {puback.reason_code}"
+            heard = found[Publish] if Publish in found else mqtt.receive()
             assert isinstance(heard, Publish)
             return ACCEPTED if heard.payload == ticket.payload.encode() else f"heard {heard.payload!r}"
         finally:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.interop.identity_api_rows import api_rows
 from tests.interop.identity_certificate_rows import handshake_rows, subject_rows
+from tests.interop.identity_lives import life_rows, resumption_rows
 from tests.interop.identity_mqtt_rows import mqtt_rows
+from tests.interop.identity_reload import reloading_world
 from tests.interop.identity_rows import certificate_rows, key_rows
 from tests.interop.identity_world import Row, World, run_rows
 
@@ -25,9 +28,12 @@ class IdentityTests(SynchronousTestCase):
         self.addCleanup(world.close)
         return world
 
-    def check(self, title: str, world: World, rows: Iterable[Row]) -> None:
-        """Make every attempt, show the table, and fail on every row that came out otherwise."""
-        outcomes = run_rows(rows)
+    def check(self, title: str, world: World, rows: Iterable[Row], workers: int = 6) -> None:
+        """Make every attempt, show the table, and fail on every row that came out otherwise.
+
+        Besides: nothing that was refused was heard, and no secret stands in the server's log.
+        """
+        outcomes = run_rows(rows, workers)
         publish_table(title, outcomes)
         wrong = [
             f"{row.protocol}: {row.trick}: {outcome!r} and not {row.expected!r}"
@@ -35,7 +41,13 @@ class IdentityTests(SynchronousTestCase):
             if outcome != row.expected
         ]
         self.assertEqual([], wrong, f"{len(wrong)} of {len(outcomes)} rows\n" + "\n".join(wrong))
+        world.hear_all()
         self.assertEqual([], world.ear.forbidden)
+        log = world.server.log
+        for secret in world.secrets():
+            self.assertNotIn(secret, log)
+        self.assertNotIn("Traceback", log)
+        self.assertNotIn("Unhandled", log)
 
     def test_what_is_said_in_certificate_mode(self) -> None:
         """A certificate and what is said besides: the table's every cell, and every trick with a key."""
@@ -48,6 +60,17 @@ class IdentityTests(SynchronousTestCase):
         self.check("certificate mode: subjects", world, subject_rows(world))
         self.check("certificate mode: handshakes", world, handshake_rows(world))
 
+    def test_lives_in_certificate_mode(self) -> None:
+        """What was let in ends within a second when what let it in does; a resumed session is asked anew."""
+        world = self.world("x509")
+        self.check("certificate mode: live connections", world, life_rows(world), 16)
+        self.check("certificate mode: resumed sessions", world, resumption_rows(world), 16)
+
+    def test_lives_in_key_mode(self) -> None:
+        """The same with keys alone, also without TLS."""
+        world = self.world("key")
+        self.check("key mode: live connections", world, life_rows(world))
+
     def test_packets_in_certificate_mode(self) -> None:
         """MQTT's packets of every size, order and piece."""
         world = self.world("x509")
@@ -57,6 +80,21 @@ class IdentityTests(SynchronousTestCase):
         """The same with keys alone, also without TLS."""
         world = self.world("key")
         self.check("key mode: packets", world, mqtt_rows(world))
+
+    def test_api_in_certificate_mode(self) -> None:
+        """People need no certificate, a certificate is no token, and keys are never free for others."""
+        world = self.world("x509", "--http=127.0.0.1:0")
+        self.check("certificate mode: API", world, api_rows(world), 1)
+
+    def test_api_in_key_mode(self) -> None:
+        """The same with keys alone."""
+        world = self.world("key")
+        self.check("key mode: API", world, api_rows(world), 1)
+
+    def test_reload(self) -> None:
+        """New trust roots count for who is here already; files that are no good change nothing."""
+        with reloading_world() as (world, rows):
+            self.check("certificate mode: new trust roots", world, rows, 1)
 
     def test_what_is_said_in_key_mode(self) -> None:
         """A key in every place where one can stand, with TLS and without."""
