@@ -93,6 +93,29 @@ class DataDirectoryTests(SynchronousTestCase):
         self.directory.close()
         self.assertEqual(["lock"], os.listdir(self.path))
 
+    def test_registration_token(self) -> None:
+        """Made once, hard to guess, 0600; one that its owner wrote counts, but for the space around it."""
+        self.directory.open()
+        token = self.directory.registration_token()
+        self.assertGreaterEqual(len(token), 32)
+        self.assertEqual(token, self.directory.registration_token())
+        self.assertEqual(0o600, self.mode("registration.token"))
+        self.path.joinpath("registration.token").write_text("  own words\n")
+        self.assertEqual("own words", self.directory.registration_token())
+
+    def test_wrong_registration_token(self) -> None:
+        """An empty file, one that is no ASCII, and what is no file, are refused."""
+        self.directory.open()
+        path = self.path.joinpath("registration.token")
+        for content in (b"", b" \n", "ä".encode()):
+            path.write_bytes(content)
+            error = self.assertRaises(ConfigurationError, self.directory.registration_token)
+            self.assertEqual("--registration", error.option)
+            self.assertIn(str(path), str(error))
+        path.unlink()
+        path.mkdir()
+        self.assertRaises(ConfigurationError, self.directory.registration_token)
+
     def test_close_again(self) -> None:
         """Closing one that is not held takes nothing away from the server that holds it."""
         self.directory.open()

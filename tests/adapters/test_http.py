@@ -1,6 +1,7 @@
 """HTTP publish, in memory: bytes through the real site."""
 
 import base64
+
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer

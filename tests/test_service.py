@@ -1,0 +1,387 @@
+"""A whole server in this process: ports of 127.0.0.1, a real database, in a directory of the test's own."""
+
+import json
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet import reactor, ssl
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from mfserver import __version__
+from mfserver.ca import authority
+from mfserver.mqtt.encode import encode
+from mfserver.mqtt.packets import Connack, Connect, Disconnect, Publish, Suback, Subscribe, Subscription
+from mfserver.service import MainfluxService
+from mfserver.settings import DEFAULT_PORTS, PLAIN, Address, Settings
+from tests.adapters.frames import close_code, handshake
+from tests.adapters.mqtt_case import packets
+
+FREE = Address("127.0.0.1", 0)
+ACCOUNT = {"email": "john@example.org", "password": "12345678"}
+#: Seconds until a test that waits for something gives up.
+PATIENCE = 10.0
+
+
+class Client(Protocol):
+    """Keeps what comes.
+
+    :ivar lost: fires when the connection is over.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+class ServiceTestCase(TestCase):
+    """Starts servers, and leaves nothing of them behind."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            self.addCleanup(signal.signal, name, signal.getsignal(name))
+        self.patch(os, "environ", {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"})
+        self.path = Path(self.mktemp()).absolute()
+        self.events: list[LogEvent] = []
+        observer: Any = self.events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def service(self, **settings: Any) -> MainfluxService:
+        """A server that has not begun."""
+        off = PLAIN if settings.get("auth") == "x509" else ()
+        listeners = {name: None if name in off else FREE for name in DEFAULT_PORTS}
+        given = {"data_dir": str(self.path), "listeners": listeners, "max_connections": 100, **settings}
+        return MainfluxService(Settings(**given), reactor)
+
+    def start(self, **settings: Any) -> MainfluxService:
+        """A server that runs until the test ends."""
+        service = self.service(**settings)
+        service.privilegedStartService()
+        service.startService()
+        self.addCleanup(self.stop, service)
+        return service
+
+    async def _stop(self, service: MainfluxService) -> None:
+        if service.running:
+            await service.stopService()
+
+    def stop(self, service: MainfluxService) -> "Deferred[None]":
+        """End it, once."""
+        return Deferred.fromCoroutine(self._stop(service))
+
+    def refused(self, service: MainfluxService) -> str:
+        """Start a server that must not start. :return: why, as its log says it."""
+        error = self.assertRaises(SystemExit, service.privilegedStartService)
+        self.assertEqual(1, error.code)
+        return self.cannot_start()
+
+    def cannot_start(self) -> str:
+        """The one line of a server that does not start."""
+        (event,) = [event for event in self.events if event["log_level"].name == "critical"]
+        return formatEvent(event)
+
+    def logged(self, text: str) -> list[str]:
+        """The log lines that contain a text."""
+        return [line for line in map(formatEvent, self.events) if text in line]
+
+    @property
+    def listening(self) -> dict[str, Any]:
+        """What listening.json says."""
+        told: dict[str, Any] = json.loads(self.path.joinpath("listening.json").read_text())
+        return told
+
+    async def connect(self, name: str) -> Client:
+        """A client of one listener's."""
+        host, port = self.listening[name]
+        endpoint: Any = TCP4ClientEndpoint(reactor, host, port)
+        if name not in PLAIN:
+            root = ssl.Certificate.loadPEM(self.path.joinpath("pki", "ca.crt").read_bytes())
+            endpoint = wrapClientTLS(ssl.optionsForClientTLS("localhost", root), endpoint)
+        client: Client = await connectProtocol(endpoint, Client())
+        return client
+
+    async def ask(self, method: str, path: str, body: Any = None, token: str = "", name: str = "http") -> Any:
+        """One request. :return: status, head and body."""
+        client = await self.connect(name)
+        entity = b"" if body is None else json.dumps(body).encode()
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+        lines += [f"Content-Length: {len(entity)}", "Content-Type: application/json"]
+        lines += [f"Authorization: {token}"] if token else []
+        client.transport.write("\r\n".join([*lines, "", ""]).encode() + entity)
+        await client.lost
+        head, _, content = client.received.partition(b"\r\n\r\n")
+        return int(head.split()[1]), head.decode(), content
+
+    async def until(self, condition: Any) -> None:
+        """Wait until something is true."""
+        for _ in range(int(PATIENCE / 0.01)):
+            if condition():
+                return
+            await deferLater(reactor, 0.01)
+        self.fail("it did not come")
+
+
+class RunningTests(ServiceTestCase):
+    """From the first start to the last word."""
+
+    async def test_begin_and_end(self) -> None:
+        """The first start makes everything, says where it listens, and the end gives it all back."""
+        service = self.start()
+        told = self.listening
+        self.assertEqual((os.getpid(), __version__, "key"), (told["pid"], told["version"], told["auth"]))
+        self.assertEqual(set(DEFAULT_PORTS), {name for name in told if isinstance(told[name], list)})
+        for name in ("http", "https"):
+            status, _, body = await self.ask("GET", "/health", name=name)
+            self.assertEqual((200, "pass"), (status, json.loads(body)["status"]))
+        for file in self.path.rglob("*"):
+            wanted = 0o700 if file.is_dir() else 0o600
+            self.assertEqual(0, stat.S_IMODE(file.stat().st_mode) & ~wanted & 0o077 & ~0o044, file)
+        for name in DEFAULT_PORTS:
+            self.assertEqual(1, len(self.logged(f"{name} listens on 127.0.0.1 port {told[name][1]}")))
+        self.assertEqual(1, len(self.logged(f"curl http://localhost:{told['http'][1]}/health")))
+        await self.stop(service)
+        self.assertFalse(self.path.joinpath("listening.json").exists())
+        self.assertEqual(1, len(self.logged("goodbye")))
+        await self.assertFailure(
+            connectProtocol(TCP4ClientEndpoint(reactor, *told["http"]), Client()), ConnectionRefusedError
+        )
+
+    async def test_again(self) -> None:
+        """A second server on the directory is refused while the first runs; the next one finds everything."""
+        service = self.start()
+        status, _, _ = await self.ask("POST", "/users", ACCOUNT)
+        self.assertEqual(201, status)
+        self.assertIn("another server runs on the data directory", self.refused(self.service()))
+        await self.stop(service)
+        made = self.path.joinpath("pki", "ca.crt").read_bytes()
+        self.start()
+        self.assertEqual(made, self.path.joinpath("pki", "ca.crt").read_bytes())
+        self.assertEqual(201, (await self.ask("POST", "/tokens", ACCOUNT))[0])
+
+    async def test_everybody_meets(self) -> None:
+        """What is made through the API lets a thing in; HTTP reaches MQTT over TLS; the end is told."""
+        service = self.start()
+        await self.ask("POST", "/users", ACCOUNT)
+        token = json.loads((await self.ask("POST", "/tokens", ACCOUNT))[2])["token"]
+        thing, channel = [
+            (await self.ask("POST", f"/{kind}", {}, token))[1].partition(f"/{kind}/")[2].split("\r\n")[0]
+            for kind in ("things", "channels")
+        ]
+        key = json.loads((await self.ask("GET", f"/things/{thing}", token=token))[2])["key"]
+        self.assertEqual(200, (await self.ask("PUT", f"/channels/{channel}/things/{thing}", None, token))[0])
+        topic = f"channels/{channel}/messages"
+        listener = await self.connect("mqtts")
+        connect = encode(Connect(5, "a", user_name=thing, password=key.encode()), 5)
+        listener.transport.write(connect + encode(Subscribe(1, [Subscription(topic)]), 5))
+        await self.until(lambda: len(packets(listener.received)) == 2)
+        self.assertEqual([Connack, Suback], [type(one) for one in packets(listener.received)])
+        browser = await self.connect("http")
+        browser.transport.write(handshake(f"/ws/{topic}", f"Authorization: {key}"))
+        await self.until(lambda: b"\r\n\r\n" in browser.received)
+        self.assertEqual(202, (await self.ask("POST", f"/http/{topic}", {"n": "t"}, key))[0])
+        await self.until(lambda: len(packets(listener.received)) == 3 and b'{"n": "t"}' in browser.received)
+        publish = packets(listener.received)[2]
+        assert isinstance(publish, Publish)
+        self.assertEqual((topic, b'{"n": "t"}'), (publish.topic, publish.payload))
+        browser.received = b""
+        ending = self.stop(service)
+        await self.until(lambda: browser.received)
+        self.assertEqual(1001, close_code(browser.received))
+        browser.transport.loseConnection()
+        await ending
+        disconnect = packets(listener.received)[3]
+        assert isinstance(disconnect, Disconnect)
+        self.assertEqual(0x8B, disconnect.reason_code)
+        await listener.lost
+        await browser.lost
+
+    async def test_x509(self) -> None:
+        """With certificates: no plain listeners, people need none, and things without one are refused."""
+        self.start(auth="x509")
+        told = self.listening
+        self.assertEqual(("x509", None, None), (told["auth"], told["http"], told["mqtt"]))
+        self.assertEqual(200, (await self.ask("GET", "/health", name="https"))[0])
+        status, _, _ = await self.ask("POST", "/http/channels/c/messages", {}, "a" * 36, "https")
+        self.assertEqual(403, status)
+        trust = self.path.joinpath("pki", "ca.crt")
+        self.assertEqual(
+            1, len(self.logged(f"curl --cacert {trust} https://localhost:{told['https'][1]}/health"))
+        )
+
+    async def test_closed_registration(self) -> None:
+        """Whoever has the token that stands in the data directory may register."""
+        self.start(registration="closed")
+        self.assertIn((await self.ask("POST", "/users", ACCOUNT))[0], (401, 403))
+        token = self.path.joinpath("registration.token").read_text().strip()
+        self.assertEqual(201, (await self.ask("POST", "/users", ACCOUNT, token))[0])
+
+    async def test_mqtt_alone(self) -> None:
+        """Without web ports another command is proposed."""
+        self.start(listeners={**dict.fromkeys(DEFAULT_PORTS), "mqtt": FREE})
+        self.assertEqual(1, len(self.logged("Try: mosquitto_sub")))
+
+    async def test_file_limit(self) -> None:
+        """More connections than the system allows files are warned of."""
+        self.start(max_connections=2**30)
+        self.assertEqual(1, len(self.logged("too few for --max-connections=1073741824")))
+
+    async def test_end_that_fails(self) -> None:
+        """What goes wrong at the end is logged, and twistd ends all the same."""
+        service = self.start()
+        watch = service._watch
+
+        class Broken:
+            def stop(self) -> None:
+                raise ZeroDivisionError
+
+        service._watch = Broken()  # type: ignore[assignment]
+        await service.stopService()
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        watch.stop()
+        await MultiService.stopService(service)
+        await service._store.close()
+        service._directory.close()
+
+
+class CertificateTests(ServiceTestCase):
+    """New certificate files are taken up while it runs."""
+
+    def generation(self, service: MainfluxService) -> int:
+        assert service._tls is not None
+        return service._tls.generation
+
+    async def test_sighup(self) -> None:
+        """On SIGHUP at once."""
+        service = self.start()
+        before = self.generation(service)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await self.until(lambda: self.generation(service) > before)
+        self.assertEqual(200, (await self.ask("GET", "/health", name="https"))[0])
+
+    async def test_changed(self) -> None:
+        """When a file has changed, and not before."""
+        service = self.start()
+        before = self.generation(service)
+        service._reload_if_changed()
+        self.assertEqual(before, self.generation(service))
+        certificate = self.path.joinpath("pki", "mainflux-server.crt")
+        certificate.write_bytes(certificate.read_bytes() + b"\n")
+        service._reload_if_changed()
+        self.assertGreater(self.generation(service), before)
+
+    async def test_own_files(self) -> None:
+        """With files of one's own nothing is made."""
+        other = Path(self.mktemp()).absolute()
+        other.mkdir()
+        authority.ensure(str(other), ())
+        pki = other / "pki"
+        self.start(
+            certificate=str(pki / "mainflux-server.crt"),
+            key=str(pki / "mainflux-server.key"),
+            ca=str(pki / "ca.crt"),
+        )
+        self.assertFalse(self.path.joinpath("pki").exists())
+
+
+class SystemdTests(ServiceTestCase):
+    """Where systemd asked to be told, it is."""
+
+    def told(self, address: str | bytes) -> list[bytes]:
+        """A socket that is told, and what it was told, when the server has ended."""
+        heard: list[bytes] = []
+        notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(notified.close)
+        notified.bind(address)
+        notified.settimeout(PATIENCE)
+        self._hear = lambda: heard.append(notified.recv(100))
+        return heard
+
+    async def test_path_and_abstract(self) -> None:
+        """A path, or a name with @."""
+        name = f"mfserver-test-{os.getpid()}"
+        path = os.path.join("/tmp", name)
+        self.addCleanup(os.unlink, path)
+        for variable, address in ((path, path), (f"@{name}", f"\0{name}")):
+            heard = self.told(address)
+            os.environ["NOTIFY_SOCKET"] = variable
+            service = self.start()
+            self._hear()
+            await self.stop(service)
+            self._hear()
+            self.assertEqual([b"READY=1", b"STOPPING=1"], heard)
+
+    async def test_nobody_hears(self) -> None:
+        """A socket that is not there is a warning, and no reason to end."""
+        os.environ["NOTIFY_SOCKET"] = str(self.path / "nothing")
+        self.start()
+        self.assertEqual(1, len(self.logged("systemd could not be told READY=1")))
+
+
+class RefusalTests(ServiceTestCase):
+    """A mistake of the user's is one line, exit status 1, and leaves the directory to the next."""
+
+    def tearDown(self) -> None:
+        self.assertFalse(self.path.joinpath("listening.json").exists())
+
+    def test_taken_port(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            service = self.service(
+                listeners={**dict.fromkeys(DEFAULT_PORTS), "http": Address("127.0.0.1", port)}
+            )
+            line = self.refused(service)
+        self.assertIn(f"http cannot listen on 127.0.0.1:{port}", line)
+        self.assertIn("--http", line)
+        service._directory.open()
+        service._directory.close()
+
+    def test_all_off(self) -> None:
+        service = self.service(listeners=dict.fromkeys(DEFAULT_PORTS))
+        self.assertIn("every listener is off", self.refused(service))
+
+    def test_half_a_pair(self) -> None:
+        for settings in ({"certificate": "a.crt"}, {"key": "a.key"}):
+            self.assertIn("--cert and --key belong together", self.refused(self.service(**settings)))
+            self.events.clear()
+
+    def test_no_certificate(self) -> None:
+        line = self.refused(self.service(certificate="/nonexistent.crt", key="/nonexistent.key"))
+        self.assertIn("/nonexistent", line)
+
+    def test_directory(self) -> None:
+        self.path.write_text("a file")
+        self.assertIn(f"the data directory {self.path} cannot be used", self.refused(self.service()))
+        self.path.unlink()
+
+    async def test_database(self) -> None:
+        """The database is opened last, when the ports are there already."""
+        service = self.service(
+            database="sqlite:////nonexistent/x.db", listeners={**dict.fromkeys(DEFAULT_PORTS), "mqtt": FREE}
+        )
+        service.privilegedStartService()
+        self.assertRaises(SystemExit, service.startService)
+        self.assertIn("/nonexistent/x.db", self.cannot_start())
+        for port in service._ports.values():
+            await maybeDeferred(port.stopListening)
