@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -94,8 +95,9 @@ class ServiceTestCase(TestCase):
     def refused(self, service: MainfluxService) -> str:
         """Start a server that must not start. :return: why, as its log says it."""
         error = self.assertRaises(SystemExit, service.privilegedStartService)
-        self.assertEqual(1, error.code)
-        return self.cannot_start()
+        line = self.cannot_start()
+        self.assertEqual((1, line), (error.code, f"cannot start: {error}"))
+        return line
 
     def cannot_start(self) -> str:
         """The one line of a server that does not start."""
@@ -246,6 +248,14 @@ class RunningTests(ServiceTestCase):
         """More connections than the system allows files are warned of."""
         self.start(max_connections=2**30)
         self.assertEqual(1, len(self.logged("too few for --max-connections=1073741824")))
+
+    async def test_file_limit_is_raised(self) -> None:
+        """To all that the system allows."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
+        self.start()
+        self.assertEqual((hard, hard), resource.getrlimit(resource.RLIMIT_NOFILE))
 
     async def test_end_that_fails(self) -> None:
         """What goes wrong at the end is logged, and twistd ends all the same."""

@@ -148,8 +148,7 @@ class MQTTProtocol(Protocol):
         if self._over:
             return
         self._walk(self._connection.receive_data(data, self._adapter.clock.seconds()))
-        if self._connection.held != self._held:
-            self._account()
+        self._account()
         self.flush()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -169,6 +168,8 @@ class MQTTProtocol(Protocol):
 
     def _account(self) -> None:
         """Count what the core holds of packets that are not complete; of all clients that is bounded."""
+        if self._connection.held == self._held:
+            return
         budget = self._adapter.budget
         budget.give(self._held)
         self._held = self._connection.held
@@ -231,6 +232,7 @@ class MQTTProtocol(Protocol):
             # The keep alive counts from here: what the client sent meanwhile, we did not look at.
             self.transport.resumeProducing()
             self._walk(self._connection.receive_data(b"", self._adapter.clock.seconds()))
+            self._account()
             self.flush()
         else:
             self.transport.pauseProducing()

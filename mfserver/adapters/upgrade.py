@@ -78,9 +78,6 @@ class _Transport:
     def resumeProducing(self) -> None:
         self._connection.resumeProducing()
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self._connection.setTcpNoDelay(enabled)
-
 
 class WebConnection(ProtocolWrapper):
     """Carries an HTTP channel until :func:`upgrade` puts another protocol in its place."""

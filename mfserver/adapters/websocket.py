@@ -92,6 +92,5 @@ def websocket_factory(
         openHandshakeTimeout=_HANDSHAKE_TIMEOUT,
         closeHandshakeTimeout=_HANDSHAKE_TIMEOUT,
         failByDrop=False,
-        tcpNoDelay=True,
     )
     return factory

@@ -44,6 +44,7 @@ class Gate:
 
     :ivar things: by key.
     :ivar held: when a list, authentications wait in it until the test fires them.
+    :ivar peers: the certificates that came with the claims.
     :ivar on_login: told of each connection that is let in, before anybody else.
     :ivar logged_in: the connections of those who are in, by thing id.
     """
@@ -53,6 +54,7 @@ class Gate:
         self.held: list[Callable[[], object]] | None = None
         self.logged_in: list[tuple[ThingId, ILiveConnection | None]] = []
         self.claims: list[Claims] = []
+        self.peers: list[IPeer | None] = []
         self.error: Exception | None = None
         self.on_login: Callable[[ILiveConnection], object] | None = None
 
@@ -60,6 +62,7 @@ class Gate:
         self, claims: Claims, peer: IPeer | None, connection: ILiveConnection | None
     ) -> "Deferred[tuple[IThing, Callable[[], None]]]":
         self.claims.append(claims)
+        self.peers.append(peer)
         if self.held is None:
             return self._decide(claims, connection)
         waiting: Deferred[tuple[IThing, Callable[[], None]]] = Deferred()

@@ -28,6 +28,7 @@ from mfserver.mqtt.packets import (
 from mfserver.records import ChannelId
 from tests.adapters.fakes import Wire
 from tests.adapters.mqtt_case import MQTTTestCase, packets
+from tests.cred.fakes import CarefulPeer
 
 WILL = Will("channels/c/messages/will", b"gone", 1)
 VERSIONS = (3, 4, 5)
@@ -64,6 +65,14 @@ class ConnectTests(MQTTTestCase):
         protocol.makeConnection(wire)
         protocol.dataReceived(encode(Connect(5, "x"), 5))
         self.assertEqual("", self.house.gate.claims[0].address)
+
+    def test_certificate(self) -> None:
+        """The certificate of the connection below counts, where the transport is not the one with TLS."""
+        peer = CarefulPeer("key-of-alice")
+        wire = Wire(MQTTProtocol(self.house.mqtt, peer))
+        wire.receive(encode(self.who("alice"), 5))
+        self.connect("alice")
+        self.assertEqual([peer, None], self.house.gate.peers)
 
     def test_interfaces(self) -> None:
         """The authenticator can end it and the transport can pause it."""
@@ -460,6 +469,54 @@ class DeadlineTests(MQTTTestCase):
         self.assertFalse(wire.disconnecting)
 
 
+class HeldTests(MQTTTestCase):
+    """What all clients make the server hold of incomplete packets is bounded."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.budget = self.house.budget
+
+    def test_counted(self) -> None:
+        """Half a packet counts until it is whole or its client is gone."""
+        data = encode(Publish("channels/c/messages", b"x" * 900), 5)
+        alice, bob = self.connect("alice"), self.connect("bob")
+        alice.receive(data[:700])
+        bob.receive(data[:300])
+        self.assertEqual(1000, self.budget.used)
+        alice.receive(data[700:] + data[:100])
+        self.assertEqual(400, self.budget.used)
+        alice.lose()
+        bob.protocol.end("over")
+        bob.lose()
+        self.assertEqual(0, self.budget.used)
+
+    def test_behind_connect(self) -> None:
+        """What is held behind a CONNECT counts until it is looked at."""
+        self.house.gate.held = []
+        wire = self.house.mqtt_wire()
+        connect = Connect(5, "a", user_name="alice", password=b"key-of-alice")
+        wire.receive(encode(connect, 5) + encode(Publish("channels/c/messages", b"x" * 900), 5))
+        self.assertGreater(self.budget.used, 900)
+        self.house.gate.held.pop()()
+        self.assertEqual(0, self.budget.used)
+
+    def test_too_much(self) -> None:
+        """Who asks for more than is left is told 0x89, and takes nothing from the others."""
+        self.budget.maximum = 1000
+        data = encode(Publish("channels/c/messages", b"x" * 900), 5)
+        alice, bob = self.connect("alice"), self.connect("bob")
+        alice.receive(data[:600])
+        self.assertEqual([], packets(bob.receive(data[:400])))
+        alice.receive(data[600:])
+        alice.receive(data[:600])
+        self.assertEqual([0x89], _disconnects_in(bob.receive(data[400:500])))
+        self.assertTrue(bob.disconnecting)
+        self.assertEqual(600, self.budget.used)
+        bob.lose()
+        self.assertEqual(600, self.budget.used)
+        self.assertEqual(1, len(self.house.reports))
+
+
 class TimerTests(MQTTTestCase):
     """What the reactor calls late finds nothing to do."""
 
@@ -501,6 +558,10 @@ def _disconnects(wire: Wire, version: int) -> list[int]:
     """The reason codes of the DISCONNECTs that were written."""
     found = packets(wire.take(), version)
     return [one.reason_code for one in found if isinstance(one, Disconnect)]
+
+
+def _disconnects_in(written: bytes) -> list[int]:
+    return [one.reason_code for one in packets(written) if isinstance(one, Disconnect)]
 
 
 def _subscribe(*filters: str) -> Subscribe:

@@ -1,6 +1,7 @@
 """WebSockets, in memory: handshake bytes and frames by hand, through the real site and autobahn."""
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport, ITransport
 from zope.interface.verify import verifyObject
 
 from mfserver import message
@@ -156,6 +157,39 @@ class HandshakeTests(WSTestCase):
         self.assertTrue(wire.disconnecting)
         wire.lose()
         self.assertEqual([], self.house.gate.logged_in)
+
+    def test_ended_during_the_handshake(self) -> None:
+        """A right that ends while the handshake is answered closes with 1008; nobody was listening yet."""
+        wire = self.house.web_wire()
+        write = wire.write
+
+        def end(data: bytes) -> None:
+            write(data)
+            wire.protocol.wrappedProtocol.end("the thing key was changed")
+
+        wire.write = end  # type: ignore[method-assign]
+        status, _, rest = answer(wire.receive(handshake(PATH, ALICE)))
+        self.assertEqual((101, 1008), (status, close_code(rest)))
+        self.assertEqual(set(), self.house.ws.open)
+
+    def test_body(self) -> None:
+        """A request for an upgrade has no body: what stood there would not be frames."""
+        wire = self.house.web_wire()
+        request = handshake(PATH, ALICE, "Content-Length: 3") + b"\x81\x80\0"
+        self.assertEqual(400, answer(wire.receive(request))[0])
+        self.assertEqual([], self.house.gate.logged_in)
+
+    def test_transport(self) -> None:
+        """What autobahn is handed is a transport, and no TLS one."""
+        wire = self.open("alice")
+        transport = wire.protocol.wrappedProtocol.transport
+        self.assertTrue(verifyObject(ITransport, transport))
+        self.assertFalse(ISSLTransport.providedBy(transport))
+        self.assertEqual(wire.getHost(), transport.getHost())
+        transport.writeSequence([frame(PING)[:1], b"\0"])
+        self.assertEqual([Frame(PING, b"")], frames(wire.take()))
+        transport.abortConnection()
+        self.assertTrue(wire.aborted and transport.disconnecting)
 
     def test_channel_lost_during_authentication(self) -> None:
         """Likewise when it loses the channel."""
