@@ -72,17 +72,10 @@ def _takings(world: World) -> dict[str, Taking]:
 def _keys(world: World) -> Iterator[Row]:
     """A key that an owner let go of is nobody else's, ever: certificates with it may live for years."""
 
-    def changed(thing: Thing) -> None:
-        path = f"/things/{thing.id}/key"
-        world.server.json("PATCH", path, {"key": f"another-{thing.key[:40]}"}, world.owner.token)
-
-    def deleted(thing: Thing) -> None:
-        world.server.json("DELETE", f"/things/{thing.id}", token=world.owner.token)
-
     def kept(thing: Thing) -> None:
         """Still in use."""
 
-    for what, free in ("changed", changed), ("of a deleted thing", deleted), ("in use", kept):
+    for what, free in ("changed", world.change_key), ("of a deleted thing", world.delete), ("in use", kept):
         for how, take in _takings(world).items():
 
             def attempt(_: object, free: Callable[[Thing], None] = free, take: Taking = take) -> str:
@@ -102,7 +95,7 @@ def _keys(world: World) -> Iterator[Row]:
     def dead(_: object) -> str:
         """A certificate with a freed key is nobody's."""
         thing = world.thing("weather")
-        changed(thing)
+        world.change_key(thing)
         stream = world.stream(HTTPS, Saying(thing.identity))
         headers = [("Authorization", thing.key)]
         status = stream.exchange("POST", f"/http/channels/{world.channel}/messages", headers, b"!dead").status

@@ -144,10 +144,8 @@ class Life:
 def life_rows(world: World) -> Iterator[Row]:
     """Connections that must end, and bystanders that must not."""
     changes: dict[str, Callable[[Thing], None]] = {
-        "the thing is deleted": lambda thing: _api(world, "DELETE", f"/things/{thing.id}"),
-        "its key is changed": lambda thing: _api(
-            world, "PATCH", f"/things/{thing.id}/key", {"key": f"changed-{thing.key[:40]}"}
-        ),
+        "the thing is deleted": world.delete,
+        "its key is changed": world.change_key,
     }
     spoken_here = list(SECURE)
     if world.auth == "key":
@@ -160,10 +158,6 @@ def life_rows(world: World) -> Iterator[Row]:
         if world.auth == "x509":
             for tls in "1.2", "1.3":
                 yield _expiry_row(world, spoken, tls)
-
-
-def _api(world: World, method: str, path: str, body: object = None) -> None:
-    world.server.json(method, path, body, world.owner.token)
 
 
 def _change_row(world: World, trick: str, spoken: Spoken, change: Callable[[Thing], None], gone: bool) -> Row:
@@ -193,7 +187,7 @@ def _change_row(world: World, trick: str, spoken: Spoken, change: Callable[[Thin
     else:
         # MQTT 3 has no word for it in a PUBACK; what the server can do is to close.
         expected = "silent, PUBACK 135" if spoken.version == 5 else f"silent, {ENDED}"
-    return Row(trick, spoken.name, f"{expected}; bystander {ACCEPTED}", attempt)
+    return Row(trick, spoken.name, f"{expected}; bystander {ACCEPTED}", attempt, has_bystander=True)
 
 
 def _brief(world: World) -> tuple[Thing, float, float]:
@@ -222,7 +216,7 @@ def _expiry_row(world: World, spoken: Spoken, tls: str) -> Row:
 
     expected = f"{ACCEPTED}, {FORBIDDEN}" if spoken.kind == "http" else ENDED
     trick = f"not valid after has come: live connection, TLS {tls}"
-    return Row(trick, spoken.name, f"{expected}; bystander {ACCEPTED}", attempt)
+    return Row(trick, spoken.name, f"{expected}; bystander {ACCEPTED}", attempt, has_bystander=True)
 
 
 # --- resumed sessions ---------------------------------------------------------------------------------------
@@ -240,10 +234,8 @@ def resumption_rows(world: World) -> Iterator[Row]:
 def _changes(world: World) -> dict[str, Callable[[Thing], None]]:
     return {
         "nothing has changed": lambda thing: None,
-        "the thing was deleted": lambda thing: _api(world, "DELETE", f"/things/{thing.id}"),
-        "its key was changed": lambda thing: _api(
-            world, "PATCH", f"/things/{thing.id}/key", {"key": f"changed-{thing.key[:40]}"}
-        ),
+        "the thing was deleted": world.delete,
+        "its key was changed": world.change_key,
         "it was disconnected from the channel": world.disconnect,
         "a stolen key": lambda thing: None,
     }

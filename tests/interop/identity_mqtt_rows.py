@@ -34,6 +34,7 @@ from tests.interop.identity_world import (
     Row,
     Saying,
     Spoken,
+    Thing,
     Ticket,
     World,
     connect,
@@ -221,11 +222,11 @@ def _wills(world: World, spoken: Spoken) -> Iterator[Row]:
     """A will is authorised at CONNECT, and again when it is published."""
     own = credentials(world.own, spoken)
 
-    def leave(channel: str, take_away: bool = False) -> Callable[[Ticket], str]:
+    def leave(channel: str, take_away: Callable[[Thing], None] | None = None) -> Callable[[Ticket], str]:
         def attempt(ticket: Ticket) -> str:
             thing = world.thing("weather") if take_away else world.own
             saying = credentials(thing, spoken)
-            is_heard = channel == world.channel and not take_away
+            is_heard = channel == world.channel and take_away is None
             words = ticket.may if is_heard else ticket.must_not
             saying = replace(saying, will=Will(world.topic(ticket, channel), words.encode()))
             mqtt = world.mqtt(spoken, saying)
@@ -234,7 +235,7 @@ def _wills(world: World, spoken: Spoken) -> Iterator[Row]:
             if refusal:
                 return refusal
             if take_away:
-                world.disconnect(thing)
+                take_away(thing)
             mqtt.stream.close()
             if is_heard:
                 return world.ear.hears(ticket.may)
@@ -244,8 +245,9 @@ def _wills(world: World, spoken: Spoken) -> Iterator[Row]:
 
     yield Row("a will for the own channel", spoken.name, ACCEPTED, leave(world.channel))
     yield Row("a will for another channel", spoken.name, FORBIDDEN, leave(world.vault))
-    lost = leave(world.channel, take_away=True)
-    yield Row("a will, disconnected from its channel since", spoken.name, SILENT, lost)
+    for what, take_away in ("disconnected from its channel", world.disconnect), ("deleted", world.delete):
+        row = f"a will, its thing was {what} since"
+        yield Row(row, spoken.name, SILENT, leave(world.channel, take_away))
     for topic in "channels", "a/b", f"channels/{world.vault}", "$SYS/a":
         nowhere = replace(own, will=Will(topic, b"!will"))
         outcome = "CONNACK 144" if spoken.version == 5 else CLOSED

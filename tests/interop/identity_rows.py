@@ -1,8 +1,10 @@
 """The rows about what is said: both tables of IDENTITY with every cell, and the tricks with keys."""
 
 import base64
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from tests.interop.identity_clients import Refused, WebSocket
 from tests.interop.identity_world import (
@@ -73,6 +75,7 @@ def certificate_rows(world: World) -> Iterator[Row]:
             row = f"plain listener in certificate mode, {who} key"
             yield saying_row(world, row, spoken, FORBIDDEN, credentials(thing, spoken))
         yield saying_row(world, "plain listener, nothing said", spoken, FORBIDDEN, Saying(world.nobody))
+    yield Row("a frame behind a refused handshake", WSS.name, FORBIDDEN, lambda t: _hasty(world, t))
     yield from _other_sites_x509(world)
     yield from _forged_headers(world)
 
@@ -224,6 +227,37 @@ def _http_then_ws(world: World, own: Thing, stolen: str, ticket: Ticket, spoken:
         stream.close()
 
 
+def _hasty(world: World, ticket: Ticket) -> str:
+    """Send a masked frame and one more handshake right behind a handshake with a stolen key."""
+    stream = world.stream(WSS, Saying(world.own.identity))
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    headers = [*upgrade, ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")]
+    target = f"/ws/{world.topic(ticket)}?authorization={world.victim.key}"
+    words = ticket.must_not.encode()
+    frame = bytes([0x81, 0x80 | len(words), 0, 0, 0, 0]) + words
+    stream.send_request("GET", target, headers)
+    stream.send(frame + frame)
+    response = stream.receive_response()
+    stream.close()
+    return web_refusal(response.status, response.headers)
+
+
+def _guesses(world: World, spoken: Spoken, ticket: Ticket) -> str:
+    """Guess keys from one address until one has to wait; elsewhere nobody waits."""
+    source = world.source()
+    for number in range(30):
+        begun = time.monotonic()
+        guess = f"guessed-key-number-{number}"
+        saying = replace(credentials(world.own._replace(key=guess), spoken), source=source)
+        outcome = world.say(spoken, saying, ticket)
+        if time.monotonic() - begun > 0.5 or outcome not in (UNAUTHENTICATED, FORBIDDEN):
+            break
+    if number < 15:
+        return f"slow after {number} guesses: {outcome}"
+    honest = world.say(spoken, credentials(world.own, spoken), ticket._replace(is_legitimate=True))
+    return f"slow; {honest}" if number < 29 else "never slow"
+
+
 def _mqtt_cells(world: World, spoken: Spoken) -> Iterator[Row]:
     """User name and password: both must be there and be the certificate's thing's."""
     own, victim = world.own, world.victim
@@ -340,6 +374,10 @@ def key_rows(world: World) -> Iterator[Row]:
     for spoken in (*SECURE, *PLAIN):
         if not spoken.is_web:
             yield from _mqtt_key_cells(world, spoken)
+    for spoken in (*SECURE, *PLAIN):
+        row = "guessing from one address"
+        slow = f"slow; {ACCEPTED}"
+        yield Row(row, spoken.name, slow, partial(_guesses, world, spoken), has_bystander=True)
     certificate = world.authority.client(victim.key)
     for spoken in SECURE:
         for tls in "1.2", "1.3":

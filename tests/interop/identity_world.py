@@ -25,7 +25,7 @@ from mfserver.mqtt.packets import (
     Will,
 )
 from tests.interop.identity_certificates import Authority, Identity
-from tests.interop.identity_clients import MQTT, Closed, HandshakeFailed, Refused, Stream, WebSocket
+from tests.interop.identity_clients import MQTT, Closed, HandshakeFailed, Refused, Response, Stream, WebSocket
 from tests.interop.running import Deployment, RunningServer
 
 ACCEPTED = "accepted"
@@ -104,6 +104,7 @@ class Saying:
 
     :ivar query: as it stands behind the question mark.
     :ivar client_id: of MQTT; None for one that nobody else has.
+    :ivar source: the address to come from; None for one that nobody came from before.
     :ivar bytewise: MQTT: every byte of the CONNECT by itself.
     """
 
@@ -118,16 +119,22 @@ class Saying:
     clean_start: bool = True
     tls: str = "1.3"
     session: SSLSession | None = None
+    source: str | None = None
 
 
 class Row(NamedTuple):
-    """One row of the table: legitimate twins are those that expect to be accepted."""
+    """One row of the table.
+
+    :ivar is_twin: whether it is legitimate; None: when it expects to be accepted.
+    :ivar has_bystander: the same attempt holds somebody legitimate who must not be touched.
+    """
 
     trick: str
     protocol: str
     expected: str
     attempt: Callable[[Ticket], str]
     is_twin: bool | None = None
+    has_bystander: bool = False
 
     @property
     def twin(self) -> bool:
@@ -209,7 +216,8 @@ class World:
     def stream(self, spoken: Spoken, saying: Saying) -> Stream:
         """Connect, and shake hands."""
         tls = saying.identity.tls(saying.tls) if spoken.listener in ("https", "mqtts") else None
-        stream = Stream(self.server.port(spoken.listener), self.source(), tls, saying.session)
+        source = saying.source or self.source()
+        stream = Stream(self.server.port(spoken.listener), source, tls, saying.session)
         if saying.session is not None and not stream.tls.session_reused:
             raise AssertionError("the TLS session was not resumed")
         return stream
@@ -224,6 +232,15 @@ class World:
     def disconnect(self, thing: Thing) -> None:
         """Take the channel ``weather`` away from a thing."""
         self.server.json("DELETE", f"/channels/{self.channel}/things/{thing.id}", token=self.owner.token)
+
+    def delete(self, thing: Thing) -> None:
+        """Let a thing be no more."""
+        self.server.json("DELETE", f"/things/{thing.id}", token=self.owner.token)
+
+    def change_key(self, thing: Thing) -> None:
+        """Give a thing a key that it does not know."""
+        key = {"key": f"changed-{thing.key[:40]}"}
+        self.server.json("PATCH", f"/things/{thing.id}/key", key, self.owner.token)
 
     def publish(self, thing: Thing, ticket: Ticket, topic: str) -> None:
         """Let a thing say what may be said, and wait until it was heard."""
@@ -277,8 +294,11 @@ class World:
             )
         finally:
             stream.close()
-        if response.status == 202:
-            return ACCEPTED
+        return ACCEPTED if response.status == 202 else self._web_refusal(response)
+
+    def _web_refusal(self, response: Response) -> str:
+        if any(secret.encode() in response.body for secret in (self.own.key, self.victim.key)):
+            return "the answer holds a key"
         return web_refusal(response.status, response.headers)
 
     def _say_ws(self, spoken: Spoken, saying: Saying, ticket: Ticket) -> str:
@@ -289,7 +309,7 @@ class World:
             heard = socket.receive_frame()
             return ACCEPTED if heard == ticket.payload.encode() else f"heard {heard!r}"
         except Refused as refused:
-            return web_refusal(refused.response.status, refused.response.headers)
+            return self._web_refusal(refused.response)
         finally:
             stream.close()
 

@@ -1,10 +1,6 @@
 """IDENTITY's table of tricks over real connections: each is refused, and its honest twin let in."""
 
-import os
-import sys
-from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,10 +10,8 @@ from tests.interop.identity_lives import life_rows, resumption_rows
 from tests.interop.identity_mqtt_rows import mqtt_rows
 from tests.interop.identity_reload import reloading_world
 from tests.interop.identity_rows import certificate_rows, key_rows
+from tests.interop.identity_table import add_to_table
 from tests.interop.identity_world import Row, World, run_rows
-
-#: Where the table of every test ends up, in trial's temporary directory: trial -j hides what workers print.
-TABLE = "_identity_table.txt"
 
 
 class IdentityTests(SynchronousTestCase):
@@ -34,7 +28,7 @@ class IdentityTests(SynchronousTestCase):
         Besides: nothing that was refused was heard, and no secret stands in the server's log.
         """
         outcomes = run_rows(rows, workers)
-        publish_table(title, outcomes)
+        add_to_table(title, outcomes)
         wrong = [
             f"{row.protocol}: {row.trick}: {outcome!r} and not {row.expected!r}"
             for row, outcome in outcomes
@@ -100,26 +94,3 @@ class IdentityTests(SynchronousTestCase):
         """A key in every place where one can stand, with TLS and without."""
         world = self.world("key")
         self.check("key mode: what is said", world, key_rows(world))
-
-
-def publish_table(title: str, outcomes: list[tuple[Row, str]]) -> None:
-    """Print for each protocol how many tricks were tried and refused, and how many twins were let in."""
-    tried, refused, twins, accepted = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    for row, outcome in outcomes:
-        (twins if row.twin else tried)[row.protocol] += 1
-        (accepted if row.twin else refused)[row.protocol] += outcome == row.expected
-    lines = [f"{title:<36}tricks refused twins accepted"]
-    for protocol in dict.fromkeys(row.protocol for row, _ in outcomes):
-        numbers = tried[protocol], refused[protocol], twins[protocol], accepted[protocol]
-        lines.append("  {:<34}{:>6} {:>7} {:>5} {:>8}".format(protocol, *numbers))
-    sums = [sum(counter.values()) for counter in (tried, refused, twins, accepted)]
-    lines.append("  {:<34}{:>6} {:>7} {:>5} {:>8}".format("all", *sums))
-    text = "\n".join(lines) + "\n\n"
-    here = Path.cwd()
-    directory = here.parent if (here.parent / "_trial_marker").exists() else here
-    file = os.open(directory / TABLE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(file, text.encode())  # at once: the other worker writes there too
-    finally:
-        os.close(file)
-    print(f"\n{text}", file=sys.stderr, end="")
