@@ -14,5 +14,6 @@ fi
 
 group="$(id -g "$user")"
 mkdir -p "$data"
+chmod 0700 "$data"
 find "$data" -path "$data/pki" -prune -o ! -user "$user" -exec chown -h "$user:$group" {} +
 exec twistd --nodaemon --pidfile= --uid="$user" --gid="$group" mainflux "$@"

@@ -4,6 +4,7 @@ Read are the Dockerfile and .dockerignore themselves, so that a test sees what t
 """
 
 import atexit
+import fcntl
 import functools
 import grp
 import json
@@ -121,41 +122,64 @@ class Container(RunningServer):
         return {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
 
 
-@functools.cache
 def image() -> Image:
-    """Build it, once in a process; it is removed when the process ends.
+    """Build it, once in a run of trial; it is removed when the process that built it ends.
 
     :raises SkipTest: the package index cannot be reached, or no Python is here that the image's user may run.
     """
-    missing = _missing()
-    if missing is not None:
-        raise missing
+    built = _built()
+    if isinstance(built, Image):
+        return built
+    raise built
+
+
+@functools.cache
+def _built() -> Image | Exception:
+    """The image, or why there is none: that is found out once, too."""
+    # Trial's workers, which end together, work in numbered directories of one that each run makes anew.
+    here = Path.cwd()
+    note = (here.parent if here.name.isdigit() else here) / "image"
+    try:
+        with note.open("a+") as shared:
+            fcntl.flock(shared, fcntl.LOCK_EX)
+            shared.seek(0)
+            root = shared.read()
+            if not root:
+                root = _build()
+                shared.write(root)
+    except (AssertionError, SkipTest, OSError, subprocess.SubprocessError) as error:
+        return error
+    return Image(Path(root), _facts(_stages()[1]))
+
+
+def _build() -> str:
+    """Follow the Dockerfile. :return: the root of what came out."""
+    if not _python():
+        reason = f"no Python 3.11 with venv that {UNPRIVILEGED} may run (python3-venv), or no setpriv"
+        raise AssertionError(reason) if os.environ.get("MF_NO_SKIPS") else SkipTest(reason)
     root = Path(tempfile.mkdtemp(prefix="mf-image-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     root.chmod(0o755)
-    build, last = _stages((ROOT / "docker/Dockerfile").read_text())
-    made = Image(root, {})
-    source = root / "src"
+    build, last = _stages()
+    made, source = Image(root, _facts(last)), root / "src"
     for name, argument in build:
         match name:
             case "COPY" if argument == ". .":
                 copy_context(ROOT, source)
             case "RUN":
-                run_online(
-                    ["/bin/sh", "-c", f'python() {{ {_python()} "$@"; }}\n{made.here(argument)}'], source
-                )
+                step = f'python() {{ {_python()} "$@"; }}\n{made.here(argument)}'
+                run_online(["/bin/sh", "-c", step], source)
             case "FROM" | "WORKDIR":
                 pass
             case _:
                 raise AssertionError(f"what does {name} {argument} do to the image?")
-    for name, argument in last:
-        made.facts.setdefault(name, []).append(argument)
-        if name == "COPY" and not argument.startswith("--from=build /opt/mfserver /opt/mfserver"):
+    for argument in made.facts["COPY"]:
+        if argument != "--from=build /opt/mfserver /opt/mfserver":
             file, place = argument.split()
             target = Path(made.here(place))
             target.parent.mkdir(parents=True)
             shutil.copy(source / file, target)
-    return made
+    return str(root)
 
 
 def run_online(command: list[str], directory: Path) -> str:
@@ -163,9 +187,12 @@ def run_online(command: list[str], directory: Path) -> str:
 
     :raises SkipTest: it failed because there is no package index.
     """
+    # Trial's workers have all of our own packages on PYTHONPATH: pip would find everything installed.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         command,
         cwd=directory,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -212,8 +239,9 @@ def _pattern(glob: str) -> str:
     return "".join(words.get(part) or re.escape(part) for part in re.split(r"(\*\*/|\*)", glob))
 
 
-def _stages(text: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _stages() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The instructions of the stage that builds and of the last one."""
+    text = (ROOT / "docker/Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     logical = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
     found = [(name, argument.strip()) for name, _, argument in (line.partition(" ") for line in logical)]
@@ -221,13 +249,11 @@ def _stages(text: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     return found[:second], found[second:]
 
 
-@functools.cache
-def _missing() -> Exception | None:
-    """Why there can be no image here."""
-    if _python():
-        return None
-    reason = f"no Python 3.11 with venv that {UNPRIVILEGED} may run (python3-venv), or no setpriv"
-    return AssertionError(reason) if os.environ.get("MF_NO_SKIPS") else SkipTest(reason)
+def _facts(stage: list[tuple[str, str]]) -> dict[str, list[str]]:
+    facts: dict[str, list[str]] = {}
+    for name, argument in stage:
+        facts.setdefault(name, []).append(argument)
+    return facts
 
 
 @functools.cache

@@ -189,6 +189,7 @@ class ServingTests(SynchronousTestCase):
         if not is_root():
             raise SkipTest("only root can begin as root")
         data = self.volume()
+        data.chmod(0o755)  # as a directory of the host is
         ensure(str(data), ())
         keys = [data / "pki", *sorted((data / "pki").iterdir())]
         for file in keys:
@@ -200,6 +201,7 @@ class ServingTests(SynchronousTestCase):
             self.assertEqual(container.request("POST", "/users", ACCOUNT)[0], 201)
             made = owners(data)
             self.assertEqual({made[file] for file in ("mfserver.db", "listening.json")}, {UNPRIVILEGED})
+            self.assertEqual((data.owner(), stat.S_IMODE(data.stat().st_mode)), (UNPRIVILEGED, 0o700))
             # Now it may not read them any more: it says so, and serves on with those it has.
             container.process.send_signal(signal.SIGHUP)
             wait_until(lambda: "TLS stays as it was" in container.log, "the refusal is logged")
