@@ -37,7 +37,7 @@ def request_claims(request: Request, *, needs_key: bool = False) -> Claims:
     header = single_header(request, "authorization")
     if header is not None:
         thing_id, key = _header_claims(header)
-        if thing_id is not None and request.requestHeaders.hasHeader("origin"):
+        if thing_id is not None and is_cross_site(request):
             raise NotAuthorized("Basic credentials are not taken from a page in a browser")
         keys.append(key)
     for name in _KEY_PARAMETERS:

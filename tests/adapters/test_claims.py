@@ -107,10 +107,12 @@ class BrowserTests(SynchronousTestCase):
             self.assertFalse(is_cross_site(a_request(sec_fetch_site=value)))
 
     def test_basic_from_a_page(self) -> None:
-        """Basic credentials with an Origin are refused: browsers remember and send them."""
+        """Basic credentials from another site's page are refused: browsers remember and send them."""
         request = a_request(authorization=basic(f"t:{KEY}"), origin=b"https://evil.example")
         self.assertRaises(NotAuthorized, request_claims, request)
         request = a_request(authorization=basic(f":{KEY}"), origin=b"https://evil.example")
+        self.assertRaises(NotAuthorized, request_claims, request)
+        request = a_request(authorization=basic(f":{KEY}"), sec_fetch_site=b"cross-site")
         self.assertRaises(NotAuthorized, request_claims, request)
 
     def test_protocol_that_needs_a_key(self) -> None:

@@ -329,10 +329,13 @@ def basic_from_page(world: World, spoken: Spoken) -> Iterator[Row]:
     """Basic is what browsers send by themselves."""
     own = world.own
     basic = forms(own.key)["Basic"][0]
-    for origin in "https://evil.example", "null":
-        said = Saying(own.identity, [*basic, ("Origin", origin)])
-        yield saying_row(world, f"Basic with Origin {origin}", spoken, FORBIDDEN, said)
+    pages = ("Origin", "https://evil.example"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")
+    for page in pages:
+        said = Saying(own.identity, [*basic, page])
+        yield saying_row(world, f"Basic with {': '.join(page)}", spoken, FORBIDDEN, said)
     yield saying_row(world, "Basic without Origin", spoken, ACCEPTED, Saying(own.identity, basic))
+    same = Saying(own.identity, [*basic, ("Sec-Fetch-Site", "same-origin")])
+    yield saying_row(world, "Basic with Sec-Fetch-Site: same-origin", spoken, ACCEPTED, same)
 
 
 def _forged_headers(world: World) -> Iterator[Row]:

@@ -425,7 +425,7 @@ class Ear:
             return sorted(payload for payload in self._heard if payload.startswith("!"))
 
 
-def run_rows(rows: Iterable[Row], workers: int = 6) -> "list[tuple[Row, str]]":
+def run_rows(rows: Iterable[Row], workers: int) -> "list[tuple[Row, str]]":
     """Make every attempt of a table, several at a time. :return: rows and what came of them."""
     table = list(rows)
 

@@ -22,7 +22,7 @@ class IdentityTests(SynchronousTestCase):
         self.addCleanup(world.close)
         return world
 
-    def check(self, title: str, world: World, rows: Iterable[Row], workers: int = 6) -> None:
+    def check(self, title: str, world: World, rows: Iterable[Row], workers: int = 10) -> None:
         """Make every attempt, show the table, and fail on every row that came out otherwise.
 
         Besides: nothing that was refused was heard, and no secret stands in the server's log.
@@ -57,13 +57,13 @@ class IdentityTests(SynchronousTestCase):
     def test_lives_in_certificate_mode(self) -> None:
         """What was let in ends within a second when what let it in does; a resumed session is asked anew."""
         world = self.world("x509")
-        self.check("certificate mode: live connections", world, life_rows(world), 16)
-        self.check("certificate mode: resumed sessions", world, resumption_rows(world), 16)
+        self.check("certificate mode: live connections", world, life_rows(world), 32)
+        self.check("certificate mode: resumed sessions", world, resumption_rows(world), 32)
 
     def test_lives_in_key_mode(self) -> None:
         """The same with keys alone, also without TLS."""
         world = self.world("key")
-        self.check("key mode: live connections", world, life_rows(world))
+        self.check("key mode: live connections", world, life_rows(world), 16)
 
     def test_packets_in_certificate_mode(self) -> None:
         """MQTT's packets of every size, order and piece."""
