@@ -10,6 +10,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 from mfserver.errors import ConfigurationError
+from mfserver.ownership import hand_over
 
 __all__ = ["DataDirectory"]
 
@@ -39,7 +40,7 @@ class DataDirectory:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             if os.stat(self.path).st_uid == os.geteuid():
                 os.chmod(self.path, 0o700)
-            lock = os.open(self.file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = self._open_lock()
         except OSError as error:
             raise ConfigurationError(
                 f"the data directory {self.path} cannot be used: {error.strerror}; "
@@ -79,10 +80,20 @@ class DataDirectory:
             raise ConfigurationError(f"{path} is empty: delete it for a new one", "--registration")
         return token
 
+    def _open_lock(self) -> int:
+        path, flags = self.file("lock"), os.O_RDWR | os.O_CLOEXEC
+        try:
+            lock = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return os.open(path, flags)
+        hand_over(lock, self.path)
+        return lock
+
     def _write(self, name: str, text: str) -> None:
         """Write a file that only its owner may read, whole or not at all."""
         descriptor, new = tempfile.mkstemp(dir=self.path, prefix=f".{name}-")  # mode 0600
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            hand_over(descriptor, self.path)
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -17,6 +17,7 @@ ROW_0 = (
     "mfserver/errors.py",
     "mfserver/address.py",
     "mfserver/budget.py",
+    "mfserver/ownership.py",
 )
 ELSEWHERE = 90.0
 

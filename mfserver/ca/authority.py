@@ -26,6 +26,7 @@ from mfserver.ca.x509 import (
     new_key,
 )
 from mfserver.errors import ConfigurationError
+from mfserver.ownership import hand_over
 
 __all__ = ["ensure", "CA_LIFETIME", "SERVER_LIFETIME"]
 
@@ -173,9 +174,7 @@ def _write(path: str, data: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
-            if os.geteuid() == 0:  # before privileges are dropped: for whoever owns the directory
-                owner = os.stat(os.path.dirname(path))
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            hand_over(file.fileno(), os.path.dirname(path))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from secrets import token_bytes
 from typing import Final
 
 from mfserver.errors import ConfigurationError
+from mfserver.ownership import hand_over
 
 __all__ = ["SIZE", "load_or_make"]
 
@@ -59,6 +60,7 @@ def _make(path: Path) -> bytes:
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         os.fchmod(descriptor, 0o600)
+        hand_over(descriptor, str(path.parent))
         file.write(secret)
         file.flush()
         os.fsync(descriptor)
