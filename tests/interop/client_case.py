@@ -35,7 +35,7 @@ def deployment_of(auth: str) -> Deployment:
     if auth not in _deployments:
         server = RunningServer(auth=auth)
         server.start()
-        atexit.register(server.stop)
+        atexit.register(server.__exit__)
         _deployments[auth] = Deployment(server)
     return _deployments[auth]
 
