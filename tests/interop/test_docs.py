@@ -1,4 +1,4 @@
-"""What docs/messages.rst says is not there, asked for on the wire: each row of its table, in each version."""
+"""What docs/messages.rst and docs/operation.rst say, asked of a running server."""
 
 import re
 import struct
@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.client_case import deployment_of
 from tests.interop.hostile_wire import Wire, _packet, _text
-from tests.interop.running import ROOT, Deployment
+from tests.interop.running import ROOT, Deployment, RunningServer
 
 CONNACK, PUBACK, SUBACK, DISCONNECT = 0x20, 0x40, 0x90, 0xE0
 CLOSED: Final = (0, 0)
@@ -138,3 +138,18 @@ class RefusalTests(SynchronousTestCase):
                 connect[connect.index(b"MQTT\4\xc2") + 5] = 0xC0
                 wire.send(bytes(connect))
                 self.assertEqual((CONNACK, b"\0\0"), wire.packet())
+
+
+class DataDirectoryTests(SynchronousTestCase):
+    """The table of docs/operation.rst names every file that a server makes."""
+
+    timeout = 60
+
+    def test_every_file(self) -> None:
+        """No file that is not described, and none described that is not there."""
+        text = (ROOT / "docs/operation.rst").read_text().split("\nThe data directory\n")[1]
+        described = set(re.findall(r"(?m)^``([\w./-]+)``  ", text.split("Certificates\n")[0]))
+        with RunningServer("--registration=closed") as server:
+            found = {str(path.relative_to(server.data_dir)) for path in server.data_dir.rglob("*")}
+        database = {"mfserver.db-wal", "mfserver.db-shm"}
+        self.assertEqual(described, found - database - {"pki"})
