@@ -271,7 +271,7 @@ def _resumption_row(
             saying = replace(credentials(world.victim, spoken, tls=tls), identity=thing.identity)
         return world.say(spoken, replace(saying, session=session), ticket)
 
-    if "nothing" in trick:
+    if "nothing has" in trick:
         expected = ACCEPTED
     elif spoken.kind == "mqtt" and "disconnected" in trick:
         expected = CLOSED if spoken.version < 5 else "SUBACK 135, PUBACK 135"
@@ -290,4 +290,4 @@ def _expired_resumption_row(world: World, spoken: Spoken, tls: str) -> Row:
         return f"{again}, {world.say(spoken, replace(saying, session=session), ticket)}"
 
     expected = f"{ACCEPTED}, {CLOSED}"
-    return Row(f"resumed, the certificate has expired, TLS {tls}", spoken.name, expected, attempt)
+    return Row(f"resumed, not valid after has come, TLS {tls}", spoken.name, expected, attempt)

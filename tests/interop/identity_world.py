@@ -169,7 +169,6 @@ class World:
         self.directory = authority.directory if authority else Path(tempfile.mkdtemp(prefix="mf-identity-"))
         self.server = RunningServer(*options, auth=auth, data_dir=self.directory / "data")
         self._authority = authority
-        self._lock = threading.Lock()
         self.server.start()
         try:
             self._populate()
@@ -202,9 +201,12 @@ class World:
 
     def thing(self, *channels: str) -> Thing:
         """A new thing of the owner's."""
-        with self._lock:
-            made = self.owner.thing(f"thing {len(self.owner.things)}", *channels)
-        return Thing(*made, self.identity(made[1]))
+        owner = self.owner
+        made = self.server.json("POST", "/things/bulk", [{"name": "thing"}], owner.token)["things"][0]
+        ids = {"channel_ids": [owner.channels[name] for name in channels], "thing_ids": [made["id"]]}
+        self.server.json("POST", "/connect", ids, owner.token)
+        owner.things[made["id"]] = made["id"], made["key"]
+        return Thing(made["id"], made["key"], self.identity(made["key"]))
 
     def identity(self, key: str) -> Identity:
         """What a thing with this key shows."""
