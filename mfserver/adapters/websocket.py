@@ -6,7 +6,7 @@ from typing import Any, Final
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
-from twisted.logger import LogEvent, Logger, LogLevel, globalLogPublisher
+from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 
 __all__ = [
@@ -35,16 +35,11 @@ _HANDSHAKE_TIMEOUT: Final = 10
 _MAX_REASON: Final = 123
 
 
-def _errors_only(event: LogEvent) -> None:
-    if event["log_level"] >= LogLevel.error:
-        globalLogPublisher(event)
-
-
 class BoundedWebSocket(WebSocketServerProtocol):
     """A WebSocket that can say why it closes."""
 
-    # autobahn prints a line, with what the peer sent in it, for each mistake of a peer.
-    log = Logger(observer=_errors_only)
+    # autobahn would print a line, with what the peer sent in it, for each mistake of a peer.
+    log = Logger(observer=LogPublisher())
     transport: Any
 
     @property

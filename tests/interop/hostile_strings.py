@@ -4,12 +4,12 @@ import json
 import random
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from tests.interop.hostile_wire import connect, publish, request, subscribe, ws_frame, ws_opening
-from tests.interop.running import Deployment
 
-__all__ = ["Strings", "client_hello"]
+__all__ = ["Attacker", "Strings", "client_hello"]
 
 #: What lengths, versions and terminators turn into.
 _SPECIAL: Final = (
@@ -45,21 +45,29 @@ def client_hello() -> bytes:
     raise AssertionError("a handshake with nobody")
 
 
+@dataclass(frozen=True)
+class Attacker:
+    """A thing with a right to a channel, and its owner's token: mistakes behind these are reached too."""
+
+    thing: str
+    key: str
+    channel: str
+    token: str
+
+
 class Strings:
     """An endless supply, the same for the same seed.
 
     Some are noise, most are something valid with a few mistakes in it: either in the whole, or only behind
     a valid beginning, so that the mistake is met by those who trust the sender already.
 
-    :param deployment: whose thing ``attacker`` is connected to the channel ``attacked``: the valid ones
-        carry its key, so that mistakes behind the authentication are reached too.
+    :param attacker: whose rights the valid ones carry.
     """
 
-    def __init__(self, deployment: Deployment, seed: int) -> None:
+    def __init__(self, attacker: Attacker, seed: int) -> None:
         self._chance = random.Random(seed)
-        self._thing, self._key = deployment.things["attacker"]
-        self._channel = deployment.channels["attacked"]
-        self._token = deployment.token
+        self._thing, self._key = attacker.thing, attacker.key
+        self._channel, self._token = attacker.channel, attacker.token
 
     def tls(self) -> Iterator[bytes]:
         """For a port that expects a TLS handshake."""
