@@ -18,6 +18,8 @@ from mfserver.tls.peer import Peer, peer_of
 __all__ = ["MQTTOverWS"]
 
 _SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")
+#: Bytes of one message that we send. What a turn collected may be more than autobahn lets a message have.
+_LONGEST: Final = 65_536
 
 
 @implementer(ITransport)
@@ -30,8 +32,11 @@ class _Transport:
         self._socket = socket
 
     def write(self, data: bytes) -> None:
-        if self._socket.can_send:
-            self._socket.sendMessage(data, isBinary=True)  # type: ignore[no-untyped-call]  # [MQTT-6.0.0-1]
+        if not self._socket.can_send:
+            return
+        for start in range(0, len(data), _LONGEST):
+            part = data[start : start + _LONGEST]
+            self._socket.sendMessage(part, isBinary=True)  # type: ignore[no-untyped-call]  # [MQTT-6.0.0-1]
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))

@@ -52,6 +52,8 @@ def frames(data: bytes) -> list[Frame]:
         size, start = data[1], 2
         if size == 126:
             size, start = int.from_bytes(data[2:4], "big"), 4
+        elif size == 127:
+            size, start = int.from_bytes(data[2:10], "big"), 10
         assert len(data) >= start + size, "a frame is not whole"
         found.append(Frame(data[0] & 0x0F, data[start : start + size]))
         data = data[start + size :]

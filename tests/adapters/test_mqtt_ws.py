@@ -140,6 +140,7 @@ class MQTTOverWSTests(WSTestCase):
         written = wire.receive(frame(BINARY, encode(Disconnect(), 5)))
         self.assertEqual(1000, close_code(written))
         self.assertFalse(wire.aborted)
+        self.assertIsNone(wire.producer)
         wire.receive(closing())
         self.assertTrue(wire.aborted)
         wire.lose()
@@ -204,6 +205,16 @@ class MQTTOverWSTests(WSTestCase):
         wire.producer.resumeProducing()
         self.house.end_turn()
         self.assertEqual(1, len(carried(wire.take())))
+
+    def test_long_turn(self) -> None:
+        """What a turn collected may be longer than the longest message that a peer may send."""
+        wire = self.begin()
+        limits = self.house.mqtt.limits
+        data = b"x" * (limits.max_packet + limits.max_connect + 1)
+        wire.protocol.wrappedProtocol._mqtt.transport.write(data)
+        written = frames(wire.take())
+        self.assertEqual({BINARY}, {one.opcode for one in written})
+        self.assertEqual(data, b"".join(one.payload for one in written))
 
     def test_reading_stops(self) -> None:
         """While two messages wait for their commit nothing is read, at the socket itself."""

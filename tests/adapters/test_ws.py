@@ -10,6 +10,7 @@ from mfserver.errors import Invalid, NotAuthorized, SlowDown
 from mfserver.interfaces import ILiveConnection, ISubscriber
 from mfserver.message import Message
 from mfserver.records import ChannelId
+from mfserver.route import Route
 from tests.adapters.durable import DurableBus
 from tests.adapters.fakes import Wire
 from tests.adapters.frames import (
@@ -197,6 +198,25 @@ class HandshakeTests(WSTestCase):
         self.assertEqual(403, self.ask(PATH, ALICE)[1])
 
 
+class RouteTests(WSTestCase):
+    """What the API's description says of it."""
+
+    def test_rows(self) -> None:
+        for route in self.house.ws.routes():
+            self.assertEqual(("GET", "websocket", 101, "thing"), _row(route))
+            self.assertEqual((400, 401, 403), route.errors)
+            self.assertEqual({"authorization", "content-type"}, set(route.parameters))
+        for route in self.house.mqtt_over_ws.routes():
+            self.assertEqual(("GET", "websocket", 101, "thing"), _row(route))
+        for route in self.house.http.routes():
+            self.assertEqual(("POST", None, 202, "thing"), _row(route))
+            self.assertEqual(((400, 401, 403, 413), True), (route.errors, route.any_body))
+
+
+def _row(route: Route) -> tuple[str, str | None, int, str]:
+    return route.method, route.upgrade, route.success, route.access
+
+
 class MessageTests(WSTestCase):
     """Frames are messages."""
 
@@ -378,6 +398,12 @@ class EndTests(WSTestCase):
         self.assertEqual(b"", alice.take())
         protocol.release()
         self.assertEqual(["bob"], [str(thing) for thing, _ in self.house.gate.logged_in])
+        self.assertEqual([bob.protocol.wrappedProtocol], self.listeners())
+
+    def listeners(self) -> list[object]:
+        """Who would be handed a message on the channel."""
+        subscribers: list[object] = list(self.house.router._normal.match("c", ()))
+        return subscribers
 
     def test_broken_rules(self) -> None:
         """Too big 1009, no UTF-8 1007, an unmasked or unknown frame 1002; nothing of it is published."""
@@ -496,6 +522,18 @@ class SlowTests(WSTestCase):
         self.assertTrue(bob.aborted)
         self.assertEqual([("a WebSocket does not read and is closed", "thing bob")], self.house.reports)
         self.assertEqual(0, self.house.ws.dropped)
+
+    def test_bound(self) -> None:
+        """Exactly the bound may wait, and one byte more may not; each takes 64 bytes besides its own."""
+        for last, dropped in ((3000 - 2 * 1064, 0), (3000 - 2 * 1064 + 1, 1)):
+            bob = self.open("bob")
+            bob.producer.pauseProducing()
+            for size in (1000, 1000, last):
+                self.publish(b"x" * size, 0)
+            self.assertEqual(dropped, self.house.ws.dropped)
+            bob.producer.resumeProducing()
+            self.assertEqual(3 - dropped, len(frames(bob.take())))
+            bob.lose()
 
     def test_empty_messages(self) -> None:
         """Empty messages take room too."""
