@@ -6,10 +6,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.mqtt.decode import decode, decode_remaining_length
 from mfserver.mqtt.encode import encode
-from mfserver.mqtt.packets import Connack, Connect, Packet, Publish, Suback, Subscribe, Subscription
+from mfserver.mqtt.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Publish,
+    Suback,
+    Subscribe,
+    Subscription,
+)
 from tests.adapters.fakes import House, Wire
 
-__all__ = ["MQTTTestCase", "packets"]
+__all__ = ["MQTTTestCase", "disconnects", "packets"]
 
 
 def packets(data: bytes, version: int = 5) -> list[Packet]:
@@ -20,6 +29,12 @@ def packets(data: bytes, version: int = 5) -> list[Packet]:
         found.append(decode(data[: start + length], version))
         data = data[start + length :]
     return found
+
+
+def disconnects(wire: Wire, version: int = 5) -> list[int]:
+    """The reason codes of the DISCONNECTs that were written."""
+    found = packets(wire.take(), version)
+    return [one.reason_code for one in found if isinstance(one, Disconnect)]
 
 
 class MQTTTestCase(SynchronousTestCase):

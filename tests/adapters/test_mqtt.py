@@ -1,11 +1,9 @@
 """An MQTT client's network connection, in memory: how it begins, what ends it, and what is left of it."""
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IPushProducer
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from mfserver.adapters.mqtt import MQTTProtocol
@@ -17,8 +15,6 @@ from mfserver.mqtt.packets import (
     Connack,
     Connect,
     Disconnect,
-    Pingreq,
-    Pingresp,
     Publish,
     Suback,
     Subscribe,
@@ -27,7 +23,7 @@ from mfserver.mqtt.packets import (
 )
 from mfserver.records import ChannelId
 from tests.adapters.fakes import Wire
-from tests.adapters.mqtt_case import MQTTTestCase, packets
+from tests.adapters.mqtt_case import MQTTTestCase, disconnects, packets
 from tests.cred.fakes import CarefulPeer
 
 WILL = Will("channels/c/messages/will", b"gone", 1)
@@ -349,7 +345,7 @@ class TakeoverTests(MQTTTestCase):
         for version in VERSIONS:
             older = self.connect("alice", version, "pump")
             newer = self.connect("alice", version, "pump")
-            self.assertEqual([0x8E] if version == 5 else [], _disconnects(older, version))
+            self.assertEqual([0x8E] if version == 5 else [], disconnects(older, version))
             self.assertTrue(older.disconnecting)
             older.lose()
             self.assertEqual(1, len(self.house.sessions))
@@ -372,7 +368,7 @@ class EndTests(MQTTTestCase):
         for version in VERSIONS:
             wire = self.connect("alice", version)
             wire.protocol.end("the thing key was changed")
-            self.assertEqual([0x87] if version == 5 else [], _disconnects(wire, version))
+            self.assertEqual([0x87] if version == 5 else [], disconnects(wire, version))
             self.assertTrue(wire.disconnecting)
             wire.protocol.end("again")
             self.assertEqual(b"", wire.take())
@@ -391,7 +387,7 @@ class EndTests(MQTTTestCase):
         """Every client hears 0x8B, also one that only connected."""
         wires = [self.connect("alice"), self.connect("bob", 4), self.house.mqtt_wire()]
         self.house.mqtt.going_away()
-        self.assertEqual([[0x8B], [], []], [_disconnects(wire, 5) for wire in wires])
+        self.assertEqual([[0x8B], [], []], [disconnects(wire, 5) for wire in wires])
         self.assertTrue(all(wire.disconnecting for wire in wires))
         for wire in wires:
             wire.lose()
@@ -417,134 +413,6 @@ class EndTests(MQTTTestCase):
         self.assertEqual([], self.house.clock.getDelayedCalls())
 
 
-class DeadlineTests(MQTTTestCase):
-    """Silence ends a connection, on the clock."""
-
-    def test_connect(self) -> None:
-        """CONNECT has to be there ten seconds after the connection, however its bytes trickle in."""
-        wire = self.house.mqtt_wire()
-        self.house.clock.advance(9.9)
-        wire.receive(b"\x10")
-        self.assertFalse(wire.disconnecting)
-        self.house.clock.advance(0.2)
-        self.assertTrue(wire.disconnecting)
-        self.assertEqual(1, len(self.house.reports))
-
-    def test_authentication_is_our_time(self) -> None:
-        """While we decide, no deadline of the client's runs."""
-        self.house.gate.held = []
-        wire = self.house.mqtt_wire()
-        wire.receive(encode(Connect(5, "a", user_name="alice", password=b"key-of-alice", keep_alive=1), 5))
-        self.house.clock.advance(60)
-        self.assertFalse(wire.disconnecting)
-        self.house.gate.held.pop()()
-        self.assertEqual([Connack], [type(one) for one in packets(wire.take())])
-        self.house.clock.advance(1)
-        self.assertFalse(wire.disconnecting)
-
-    def test_keep_alive(self) -> None:
-        """Nothing within one and a half times the keep alive closes it: 0x8D in 5.0."""
-        for version in VERSIONS:
-            wire = self.connect("alice", version, keep_alive=10)
-            self.house.clock.pump([5.0, 5.0, 4.9])
-            self.assertFalse(wire.disconnecting)
-            self.house.clock.advance(0.2)
-            self.assertEqual([0x8D] if version == 5 else [], _disconnects(wire, version))
-            self.assertTrue(wire.disconnecting)
-            wire.lose()
-
-    def test_packets_prolong(self) -> None:
-        """Each packet starts the keep alive anew."""
-        wire = self.connect("alice", keep_alive=10)
-        for _ in range(5):
-            self.house.clock.advance(14)
-            self.assertEqual([Pingresp], [type(one) for one in packets(wire.receive(encode(Pingreq(), 5)))])
-        self.house.clock.advance(15.2)
-        self.assertTrue(wire.disconnecting)
-
-    def test_no_keep_alive(self) -> None:
-        """A keep alive of 0 is none."""
-        wire = self.connect("alice", keep_alive=0)
-        self.house.clock.advance(100_000)
-        self.assertFalse(wire.disconnecting)
-
-
-class HeldTests(MQTTTestCase):
-    """What all clients make the server hold of incomplete packets is bounded."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.budget = self.house.budget
-
-    def test_counted(self) -> None:
-        """Half a packet counts until it is whole or its client is gone."""
-        data = encode(Publish("channels/c/messages", b"x" * 900), 5)
-        alice, bob = self.connect("alice"), self.connect("bob")
-        alice.receive(data[:700])
-        bob.receive(data[:300])
-        self.assertEqual(1000, self.budget.used)
-        alice.receive(data[700:] + data[:100])
-        self.assertEqual(400, self.budget.used)
-        alice.lose()
-        bob.protocol.end("over")
-        bob.lose()
-        self.assertEqual(0, self.budget.used)
-
-    def test_behind_connect(self) -> None:
-        """What is held behind a CONNECT counts until it is looked at."""
-        self.house.gate.held = []
-        wire = self.house.mqtt_wire()
-        connect = Connect(5, "a", user_name="alice", password=b"key-of-alice")
-        wire.receive(encode(connect, 5) + encode(Publish("channels/c/messages", b"x" * 900), 5))
-        self.assertGreater(self.budget.used, 900)
-        self.house.gate.held.pop()()
-        self.assertEqual(0, self.budget.used)
-
-    def test_too_much(self) -> None:
-        """Who asks for more than is left is told 0x89, and takes nothing from the others."""
-        self.budget.maximum = 1000
-        data = encode(Publish("channels/c/messages", b"x" * 900), 5)
-        alice, bob = self.connect("alice"), self.connect("bob")
-        alice.receive(data[:600])
-        self.assertEqual([], packets(bob.receive(data[:400])))
-        alice.receive(data[600:])
-        alice.receive(data[:600])
-        self.assertEqual([0x89], _disconnects_in(bob.receive(data[400:500])))
-        self.assertTrue(bob.disconnecting)
-        self.assertEqual(600, self.budget.used)
-        bob.lose()
-        self.assertEqual(600, self.budget.used)
-        self.assertEqual(1, len(self.house.reports))
-
-
-class TimerTests(MQTTTestCase):
-    """What the reactor calls late finds nothing to do."""
-
-    def test_deadline_of_what_is_over(self) -> None:
-        """A connection that is over looks at no deadline and ignores what still comes."""
-        wire = self.connect("alice", keep_alive=10)
-        protocol = wire.protocol
-        wire.lose()
-        late: tuple[Callable[[], object], ...] = (
-            protocol._watch_deadline,
-            protocol.flush,
-            protocol.stopProducing,
-            lambda: protocol.read(True),
-            lambda: protocol.dataReceived(encode(Pingreq(), 5)),
-            lambda: protocol.close(0x87, "late"),
-        )
-        for call in late:
-            call()
-        self.assertEqual(b"", wire.take())
-        self.assertEqual([], self.house.clock.getDelayedCalls())
-
-    def test_lost_without_reason(self) -> None:
-        """As a WebSocket below tells it."""
-        wire = self.connect("alice")
-        wire.protocol.connectionLost(Failure(ConnectionResetError()))
-        self.assertEqual([], self.house.gate.logged_in)
-
-
 def _said(claims: Any) -> tuple[Any, ...]:
     return claims.address, claims.keys, claims.thing_id
 
@@ -552,16 +420,6 @@ def _said(claims: Any) -> tuple[Any, ...]:
 def _code(packet: Any) -> tuple[int, bool]:
     assert isinstance(packet, Connack)
     return packet.reason_code, packet.session_present
-
-
-def _disconnects(wire: Wire, version: int) -> list[int]:
-    """The reason codes of the DISCONNECTs that were written."""
-    found = packets(wire.take(), version)
-    return [one.reason_code for one in found if isinstance(one, Disconnect)]
-
-
-def _disconnects_in(written: bytes) -> list[int]:
-    return [one.reason_code for one in packets(written) if isinstance(one, Disconnect)]
 
 
 def _subscribe(*filters: str) -> Subscribe:

@@ -34,3 +34,25 @@ class BudgetTests(MQTTTestCase):
         self.assertEqual(400, self.house.budget.used)
         stranger.lose()
         self.assertEqual(0, self.house.budget.used)
+
+    def test_counted(self) -> None:
+        """Half a packet counts until it is whole or its client is gone."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        alice.receive(PACKET[:700])
+        bob.receive(PACKET[:300])
+        self.assertEqual(1000, self.house.budget.used)
+        alice.receive(PACKET[700:] + PACKET[:100])
+        self.assertEqual(400, self.house.budget.used)
+        alice.lose()
+        bob.protocol.end("over")
+        bob.lose()
+        self.assertEqual(0, self.house.budget.used)
+
+    def test_behind_connect(self) -> None:
+        """What is held behind a CONNECT counts until it is looked at."""
+        self.house.gate.held = []
+        wire = self.house.mqtt_wire()
+        wire.receive(encode(Connect(5, "a", user_name="alice", password=b"key-of-alice"), 5) + PACKET)
+        self.assertEqual(len(PACKET), self.house.budget.used)
+        self.house.gate.held.pop()()
+        self.assertEqual(0, self.house.budget.used)

@@ -1,0 +1,131 @@
+"""WebSockets whose peer does not answer or does not read, in memory."""
+
+from mfserver import message
+from mfserver.message import Message
+from tests.adapters.frames import CLOSE, PING, PONG, WSTestCase, frame, frames
+
+
+class PingTests(WSTestCase):
+    """A peer that is silently gone is noticed."""
+
+    def test_ping(self) -> None:
+        """A ping every thirty seconds; who answers stays."""
+        wire = self.open("alice")
+        for _ in range(3):
+            self.house.clock.advance(31)
+            (ping,) = frames(wire.take())
+            self.assertEqual(PING, ping.opcode)
+            self.assertEqual(b"", wire.receive(frame(PONG, ping.payload)))
+        self.assertFalse(wire.aborted)
+
+    def test_no_pong(self) -> None:
+        """Who answers nothing for thirty seconds more is cut off, and logged out."""
+        wire = self.open("alice")
+        self.house.clock.advance(31)
+        self.house.clock.advance(28)
+        self.assertFalse(wire.aborted)
+        self.house.clock.advance(3)
+        self.assertTrue(wire.aborted)
+
+
+class SlowTests(WSTestCase):
+    """A peer that does not read is bounded."""
+
+    def publish(self, payload: bytes, qos: int) -> None:
+        """A message for everybody on channel c."""
+        self.house.router.publish(Message("c", (), "", "x", message.MQTT, payload, "", 0, qos))
+
+    def test_waits(self) -> None:
+        """What waits is sent in its order when the peer reads again, if the thing still may have it."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        for payload in (b"1", b"2"):
+            self.publish(payload, 1)
+        self.assertEqual(b"", bob.take())
+        bob.producer.resumeProducing()
+        self.assertEqual([b"1", b"2"], [one.payload for one in frames(bob.take())])
+        bob.producer.pauseProducing()
+        self.publish(b"3", 1)
+        self.bob.channels.clear()
+        bob.producer.resumeProducing()
+        self.assertEqual(b"", bob.take())
+
+    def test_pauses_again(self) -> None:
+        """A transport that is full again in the middle gets the rest later."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        for payload in (b"1", b"2"):
+            self.publish(payload, 1)
+        write = bob.write
+
+        def fill(data: bytes) -> None:
+            write(data)
+            bob.producer.pauseProducing()
+
+        bob.write = fill  # type: ignore[method-assign]
+        bob.producer.resumeProducing()
+        self.assertEqual([b"1"], [one.payload for one in frames(bob.take())])
+        bob.producer.resumeProducing()
+        self.assertEqual([b"2"], [one.payload for one in frames(bob.take())])
+
+    def test_qos_0_is_dropped(self) -> None:
+        """Past the bound QoS 0 is dropped and counted, and there is room again after reading."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        for _ in range(5):
+            self.publish(b"x" * 900, 0)
+        self.assertEqual(2, self.house.ws.dropped)
+        self.assertFalse(bob.aborted)
+        bob.producer.resumeProducing()
+        self.assertEqual(3, len(frames(bob.take())))
+        bob.producer.pauseProducing()
+        self.publish(b"x" * 900, 0)
+        self.assertEqual(2, self.house.ws.dropped)
+
+    def test_more_is_aborted(self) -> None:
+        """Past the bound QoS 1 cuts the peer off, and the log is told once."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        for _ in range(6):
+            self.publish(b"x" * 900, 1)
+        self.assertTrue(bob.aborted)
+        self.assertEqual([("a WebSocket does not read and is closed", "thing bob")], self.house.reports)
+        self.assertEqual(0, self.house.ws.dropped)
+
+    def test_bound(self) -> None:
+        """Exactly the bound may wait, and one byte more may not; each takes 64 bytes besides its own."""
+        for last, dropped in ((3000 - 2 * 1064, 0), (3000 - 2 * 1064 + 1, 1)):
+            bob = self.open("bob")
+            bob.producer.pauseProducing()
+            for size in (1000, 1000, last):
+                self.publish(b"x" * size, 0)
+            self.assertEqual(dropped, self.house.ws.dropped)
+            bob.producer.resumeProducing()
+            self.assertEqual(3 - dropped, len(frames(bob.take())))
+            bob.lose()
+
+    def test_empty_messages(self) -> None:
+        """Empty messages take room too."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        for _ in range(100):
+            self.publish(b"", 0)
+        self.assertGreater(self.house.ws.dropped, 40)
+
+    def test_ended_while_it_waits(self) -> None:
+        """What waits for a WebSocket that ends is never sent."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        self.publish(b"secret", 1)
+        bob.protocol.wrappedProtocol.end("over")
+        bob.producer.resumeProducing()
+        self.assertEqual([CLOSE], [one.opcode for one in frames(bob.take())])
+
+    def test_stopped(self) -> None:
+        """A transport that stops its producer frees what waits."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        self.publish(b"x", 1)
+        bob.producer.stopProducing()
+        bob.producer.resumeProducing()
+        self.assertEqual(b"", bob.take())
