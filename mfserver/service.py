@@ -164,7 +164,7 @@ class MainfluxService(MultiService):
         settings, directory = self._settings, self._directory
         if (settings.certificate is None) != (settings.key is None):
             raise ConfigurationError("--cert and --key belong together: give both, or neither", "--cert")
-        if settings.certificate is None or settings.ca is None:
+        if settings.certificate is None or (settings.certificates and settings.ca is None):
             for line in authority.ensure(directory.path, settings.server_names):
                 self._log.info("{line}", line=line)
         context = ServerContext(
