@@ -36,7 +36,7 @@ def memory(pid: int, kind: str = "VmRSS") -> int:
 
 
 def descriptors(pid: int) -> int:
-    """Files that a process has open, without the database's: of those the pool of readers opens a few more."""
+    """Files that a process has open, but for the database's: the pool of readers opens a few more of them."""
     count = 0
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
