@@ -94,7 +94,7 @@ def _hostile(world: World) -> Iterator[tuple[str, Identity, str]]:
         "victim's beginning and wildcard": f"{victim[:-1]}*",
         "more than 64 characters, victim first": victim + "a" * 64,
         "more than 64 characters, victim last": "a" * 64 + victim,
-        "64 characters and victim's blanks": victim.ljust(80),
+        "more than 64 characters, victim and blanks": victim.ljust(80),
         "65 characters": "a" * 65,
         "nothing": "",
         "victim's thing id": world.victim.id,
