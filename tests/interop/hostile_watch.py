@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -127,6 +128,7 @@ class HostileTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.server = RunningServer(*self.options)
+        self.addCleanup(shutil.rmtree, self.server.data_dir.parent)
         self.addCleanup(self.server.stop)
         self.server.start()
         self.deployment = Deployment(self.server)

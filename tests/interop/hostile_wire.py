@@ -119,6 +119,7 @@ class Wire:
         handshake: bool = True,
         timeout: float = 15.0,
     ) -> None:
+        self.listener = listener
         address = ("127.0.0.1", server.port(listener))
         self.socket = socket.create_connection(address, timeout, (source, 0))
         if listener in TLS and handshake:
