@@ -386,7 +386,7 @@ class CapTests(SynchronousTestCase):
     def refused_everywhere(self, server: RunningServer, deployment: Deployment, source: str) -> None:
         thing, key = deployment.things["sender"]
         for listener in ("http", "https"):
-            with Wire(server, listener, source=source) as wire:
+            with Wire(server, listener, source=source, timeout=3) as wire:
                 wire.send(request("GET", "/health"))
                 status, headers, body = wire.response()
                 self.assertEqual(503, status)
@@ -394,12 +394,12 @@ class CapTests(SynchronousTestCase):
                 self.assertIn("retry-after", headers)
                 self.assertEqual(b"", wire.rest())
         for listener in ("mqtt", "mqtts"):
-            with Wire(server, listener, source=source) as wire:
+            with Wire(server, listener, source=source, timeout=3) as wire:
                 wire.send(connect(thing, key))
                 first, body = wire.packet()
                 self.assertEqual((0x20, 0x97), (first, body[1]))
                 self.assertEqual(b"", wire.rest())
-            with Wire(server, listener, source=source) as wire:
+            with Wire(server, listener, source=source, timeout=3) as wire:
                 wire.send(connect(thing, key, version=4, client_id=b"old"))
                 self.assertEqual((0x20, b"\0\3"), wire.packet())
 
