@@ -92,7 +92,7 @@ class MainfluxService(MultiService):
     _log = Logger()
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._settings = settings
         self._reactor = reactor
         self._directory = DataDirectory(settings.data_dir)
@@ -111,7 +111,7 @@ class MainfluxService(MultiService):
             self._prepare()
         except ConfigurationError as error:
             self._give_up(error)
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
 
     def startService(self) -> None:
         """Open the database. Clients are answered from here on."""
@@ -119,7 +119,7 @@ class MainfluxService(MultiService):
             self._store.open()
         except ConfigurationError as error:
             self._give_up(error)
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._watch_certificates()
         self._report()
 
@@ -222,7 +222,7 @@ class MainfluxService(MultiService):
                 path=self._directory.file("registration.token"),
             )
         passwords = Passwords(self._reactor)
-        passwords.setServiceParent(self)  # type: ignore[no-untyped-call]
+        passwords.setServiceParent(self)
         things = Things(store.things, access, attempts)
         # A person is made to wait, and never so long that a stranger's failures lock the account.
         logins = Attempts(self._reactor, longest=5.0, patience=5.0, max_waiting=100)
@@ -343,7 +343,7 @@ class MainfluxService(MultiService):
         while (self._ws.open or self._mqtt.connections) and self._reactor.seconds() < until:
             await deferLater(self._reactor, 0.02)
         self._watch.stop()
-        await super().stopService()  # type: ignore[no-untyped-call]
+        await super().stopService()
         await self._store.close()
         self._directory.close()
         self._log.info("everything is committed; goodbye")

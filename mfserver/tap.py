@@ -54,7 +54,7 @@ class Options(usage.Options):
     ]
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self["server-name"] = []
 
     def opt_server_name(self, name: str) -> None:

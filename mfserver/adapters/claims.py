@@ -45,7 +45,7 @@ def request_claims(request: Request, *, needs_key: bool = False) -> Claims:
         if value is not None:
             keys.append(value)
     return Claims(
-        address=network(request.getClientAddress().host),  # type: ignore[no-untyped-call]
+        address=network(request.getClientAddress().host),
         keys=tuple(keys),
         thing_id=thing_id or None,
         needs_key=needs_key or is_cross_site(request),

@@ -80,7 +80,7 @@ class HTTPAdapter:
         finally:
             logout()
         request.setResponseCode(202)
-        request.setHeader(b"content-length", b"0")  # type: ignore[no-untyped-call]
+        request.setHeader(b"content-length", b"0")
 
     def _payload(self, request: Request) -> bytes:
         assert request.content is not None  # twisted.web has read all of it

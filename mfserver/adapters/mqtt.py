@@ -300,7 +300,7 @@ class MQTTProtocol(Protocol):
     def _refused(self, failure: Failure) -> None:
         if self._over:
             return
-        failure.trap(Exception)  # type: ignore[no-untyped-call]
+        failure.trap(Exception)
         error = failure.value
         if isinstance(error, MFServerError):
             code = _REASON_CODES.get(type(error), mqtt.UNSPECIFIED_ERROR)

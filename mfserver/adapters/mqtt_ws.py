@@ -36,7 +36,7 @@ class _Transport:
             return
         for start in range(0, len(data), _LONGEST):
             part = data[start : start + _LONGEST]
-            self._socket.sendMessage(part, isBinary=True)  # type: ignore[no-untyped-call]  # [MQTT-6.0.0-1]
+            self._socket.sendMessage(part, isBinary=True)  # [MQTT-6.0.0-1]
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))
@@ -78,11 +78,11 @@ class _Socket(BoundedWebSocket):
         for subprotocol in _SUBPROTOCOLS:
             if subprotocol in request.protocols:
                 return subprotocol  # [MQTT-6.0.0-4]
-        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "offer the subprotocol mqtt")  # type: ignore[no-untyped-call]
+        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "offer the subprotocol mqtt")
 
     def onOpen(self) -> None:
         self._is_open = True
-        self._mqtt.makeConnection(_Transport(self))  # type: ignore[no-untyped-call]
+        self._mqtt.makeConnection(_Transport(self))
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if not self.can_send:
@@ -95,7 +95,7 @@ class _Socket(BoundedWebSocket):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self._is_open:
             self._is_open = False
-            self._mqtt.connectionLost(Failure(connectionDone.value))  # type: ignore[no-untyped-call]
+            self._mqtt.connectionLost(Failure(connectionDone.value))
 
 
 class MQTTOverWS:

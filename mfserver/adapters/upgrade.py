@@ -47,30 +47,30 @@ class _Transport:
         self.disconnecting = False
 
     def write(self, data: bytes) -> None:
-        self._connection.write(data)  # type: ignore[no-untyped-call]
+        self._connection.write(data)
 
     def writeSequence(self, data: Any) -> None:
-        self._connection.writeSequence(data)  # type: ignore[no-untyped-call]
+        self._connection.writeSequence(data)
 
     def loseConnection(self) -> None:
         self.disconnecting = True
-        self._connection.loseConnection()  # type: ignore[no-untyped-call]
+        self._connection.loseConnection()
 
     def abortConnection(self) -> None:
         self.disconnecting = True
         self._connection.abortConnection()
 
     def getPeer(self) -> Any:
-        return self._connection.getPeer()  # type: ignore[no-untyped-call]
+        return self._connection.getPeer()
 
     def getHost(self) -> Any:
-        return self._connection.getHost()  # type: ignore[no-untyped-call]
+        return self._connection.getHost()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._connection.registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
+        self._connection.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        self._connection.unregisterProducer()  # type: ignore[no-untyped-call]
+        self._connection.unregisterProducer()
 
     def pauseProducing(self) -> None:
         self._connection.pauseProducing()
@@ -87,24 +87,24 @@ class WebConnection(ProtocolWrapper):
 
     def makeConnection(self, transport: Any) -> None:
         self._one_too_many = self.factory.is_over_limit(network(getattr(transport.getPeer(), "host", "")))
-        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+        super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
         if not self._one_too_many:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            super().dataReceived(data)
         elif not self.disconnecting:
-            self.write(_TOO_MANY)  # type: ignore[no-untyped-call]
-            self.unregisterProducer()  # type: ignore[no-untyped-call]  # TLS would wait for it to close
-            self.loseConnection()  # type: ignore[no-untyped-call]
+            self.write(_TOO_MANY)
+            self.unregisterProducer()  # TLS would wait for it to close
+            self.loseConnection()
 
     def upgrade(self, request: Request, protocol: Protocol) -> None:
         """Let another protocol have the connection, from the request's first byte on."""
         channel = request.channel
-        channel.setTimeout(None)  # type: ignore[no-untyped-call]
+        channel.setTimeout(None)
         channel.transport = None
-        self.unregisterProducer()  # type: ignore[no-untyped-call]
+        self.unregisterProducer()
         self.wrappedProtocol = protocol
-        protocol.makeConnection(_Transport(self))  # type: ignore[no-untyped-call]
+        protocol.makeConnection(_Transport(self))
         self.resumeProducing()
         protocol.dataReceived(_handshake(request))
 
@@ -119,7 +119,7 @@ class WebFactory(WrappingFactory):
     noisy = False
 
     def __init__(self, site: IProtocolFactory, is_over_limit: Callable[[str], bool]) -> None:
-        super().__init__(site)  # type: ignore[no-untyped-call]
+        super().__init__(site)
         self.is_over_limit = is_over_limit
 
     def logPrefix(self) -> str:

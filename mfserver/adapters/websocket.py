@@ -80,11 +80,9 @@ def websocket_factory(
     :param max_message: bytes of one message; a longer one closes with 1009.
     :param protocols: the subprotocols that are spoken.
     """
-    factory = WebSocketServerFactory(  # type: ignore[no-untyped-call]
-        protocols=list(protocols), reactor=reactor
-    )
+    factory = WebSocketServerFactory(protocols=list(protocols), reactor=reactor)
     factory._batched_timer = _Timer(reactor)
-    factory.setProtocolOptions(  # type: ignore[no-untyped-call]
+    factory.setProtocolOptions(
         versions=[13],
         webStatus=False,
         utf8validateIncoming=True,

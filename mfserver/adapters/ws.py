@@ -76,7 +76,7 @@ class WSProtocol(BoundedWebSocket):
 
     def onConnect(self, request: Any) -> None:
         if self._ended is not None:
-            raise ConnectionDeny(ConnectionDeny.FORBIDDEN, self._ended)  # type: ignore[no-untyped-call]
+            raise ConnectionDeny(ConnectionDeny.FORBIDDEN, self._ended)
 
     def onOpen(self) -> None:
         if self._ended is not None:
@@ -108,7 +108,7 @@ class WSProtocol(BoundedWebSocket):
 
     def _send_message(self, message: Message) -> None:
         if self.can_send:
-            self.sendMessage(message.payload, isBinary=not _is_text(message))  # type: ignore[no-untyped-call]
+            self.sendMessage(message.payload, isBinary=not _is_text(message))
 
     def _wait(self, message: Message, qos: int) -> None:
         """Keep it until the peer reads again: QoS 0 within the bound or not at all, more than it ends it."""

@@ -1,8 +1,5 @@
 """One request to the API, read and checked: credentials, path, query and JSON body."""
 
-# Much of twisted.web declares no types.
-# mypy: allow-untyped-calls
-
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar

@@ -1,8 +1,5 @@
 """One resource for a whole route table: finds the row, serves it, and turns errors into answers."""
 
-# Much of twisted.web declares no types.
-# mypy: allow-untyped-calls
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

@@ -1,8 +1,5 @@
 """The HTTP server under the routes: twisted.web's, with a bound and a deadline on everything a peer sends."""
 
-# Much of twisted.web declares no types.
-# mypy: allow-untyped-calls
-
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Final

@@ -24,4 +24,4 @@ def run(options: tuple[str, ...]) -> None:
     OPTIONS are those of "twistd mainflux"; "mfserver run --help" lists them.
     """
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", "mainflux", *options]
-    twistd.run()  # type: ignore[no-untyped-call]
+    twistd.run()

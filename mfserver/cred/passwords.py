@@ -49,12 +49,12 @@ class Passwords(Service):
 
     def startService(self) -> None:
         """Start the pool."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._pool.start()
 
     def stopService(self) -> None:
         """Stop the pool, after the hashes that are being made; those that wait fail with Overloaded."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self._pool.stop()
 
     def hash(self, password: str) -> "Deferred[str]":

@@ -99,7 +99,7 @@ def _bind(host: str, port: int, backlog: int) -> socket.socket:
                 raise
             return _open(socket.AF_INET, ("0.0.0.0", port), backlog)  # noqa: S104 - what "" asks for
     except (OSError, OverflowError, UnicodeError) as error:
-        raise CannotListenError(host, port, error) from error  # type: ignore[no-untyped-call]
+        raise CannotListenError(host, port, error) from error
 
 
 def _open(family: int, address: Any, backlog: int) -> socket.socket:
@@ -140,7 +140,7 @@ class _Transport(BufferingTLSTransport):
 
     def abortConnection(self) -> None:
         if self.connected:
-            super().abortConnection()  # type: ignore[no-untyped-call]
+            super().abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._linger is not None and self._linger.active():
@@ -172,7 +172,7 @@ class _Handshake(Protocol):
         self._stop_deadline()
         transport = self.transport
         try:
-            transport.peer = self._factory.admit(transport.getHandle())  # type: ignore[no-untyped-call]
+            transport.peer = self._factory.admit(transport.getHandle())
         except NotAuthorized as error:
             self._factory.refused(self._address, error)
             transport.abortConnection()

@@ -1,8 +1,5 @@
 """The bodies of all requests together are bounded, and given back however a request ends."""
 
-# Much of twisted.web declares no types.
-# mypy: allow-untyped-calls
-
 from tests.api.test_server import POST, ServerTestCase
 
 

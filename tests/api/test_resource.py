@@ -1,8 +1,5 @@
 """The one resource: which row serves a request, and what becomes of errors."""
 
-# Much of twisted.web declares no types.
-# mypy: allow-untyped-calls
-
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail

@@ -1,8 +1,5 @@
 """What a hostile peer sends instead of a request, or never sends."""
 
-# Much of twisted.web declares no types.
-# mypy: allow-untyped-calls
-
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport

@@ -1,8 +1,5 @@
 """What a first start makes, and what it leaves alone."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 import os
 import stat
 from datetime import UTC, datetime, timedelta

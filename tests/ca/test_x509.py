@@ -1,8 +1,5 @@
 """Certificates that strict verifiers accept."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509

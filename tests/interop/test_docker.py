@@ -1,8 +1,5 @@
 """docker/: what its image holds, and what its entry point starts, with which rights."""
 
-# Trial's assertions have no types.
-# mypy: allow-untyped-calls
-
 import pwd
 import re
 import shlex

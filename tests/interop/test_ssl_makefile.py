@@ -1,8 +1,5 @@
 """docker/ssl/Makefile and docker-compose.yml with real make, openssl and docker-compose."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 import os
 import shutil
 import stat

@@ -1,8 +1,5 @@
 """The shared context: what files it takes, how it is replaced, and whom it trusts."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 import os
 from datetime import UTC, datetime
 from time import time

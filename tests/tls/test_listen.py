@@ -1,8 +1,5 @@
 """Listeners in memory: real TLS between pyOpenSSL's client and ours, no sockets."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 import contextlib
 from collections.abc import Sequence
 from datetime import timedelta

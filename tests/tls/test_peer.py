@@ -1,8 +1,5 @@
 """Who a certificate says somebody is: exactly one common name, or nobody."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 from time import time
 
 from cryptography import x509

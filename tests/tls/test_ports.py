@@ -1,8 +1,5 @@
 """Listeners on the loopback interface: addresses, socket options, refusals."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 import errno
 import socket
 import struct

@@ -1,8 +1,5 @@
 """A TLS client and a listener's protocol that talk in memory, under a clock that tests move."""
 
-# Much of Twisted, trial's assertions too, has no types.
-# mypy: allow-untyped-calls
-
 from collections.abc import Callable
 from contextlib import suppress
 from time import time

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-mainflux = ServiceMaker(  # type: ignore[no-untyped-call]
+mainflux = ServiceMaker(
     "mfserver",
     "mfserver.tap",
     "Things talk over HTTP, WebSocket and MQTT, with keys or client certificates.",
