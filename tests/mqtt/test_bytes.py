@@ -1,0 +1,123 @@
+"""Whatever bytes come, and however they are split."""
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.mqtt import constants, events
+from mfserver.mqtt.connection import Connection, Limits
+from mfserver.mqtt.encode import encode
+from mfserver.mqtt.packets import (
+    Connect,
+)
+from tests.mqtt.cases import BAD, GOOD, framed
+from tests.mqtt.conversation import VERSIONS, Outcome, connected, feed
+from tests.mqtt.strategies import packets
+
+
+class SplitTests(SynchronousTestCase):
+    """How bytes are split never matters."""
+
+    def fresh(self, data: bytes, version: int) -> Connection:
+        """A connection in the state in which these bytes can come."""
+        if data[0] >> 4 == constants.CONNECT:
+            return Connection(Limits(), 0.0)
+        return connected(version)
+
+    def check(self, name: str, version: int, data: bytes) -> Outcome:
+        """Whole, byte by byte, and with a PINGREQ behind it."""
+        whole = feed(self.fresh(data, version), [data])
+        pieces = [data[i : i + 1] for i in range(len(data))]
+        if len(data) < 1000:
+            self.assertEqual(feed(self.fresh(data, version), pieces), whole, (name, version))
+        self.assertEqual(feed(self.fresh(data, version), [data[:1], data[1:]]), whole, (name, version))
+        trailing = feed(self.fresh(data, version), [data + b"\xc0\0"])
+        if whole.closed:
+            self.assertEqual(trailing, whole, (name, version))
+        else:
+            self.assertEqual(trailing.events, whole.events, (name, version))
+            self.assertEqual(trailing.sent, whole.sent + b"\xd0\0", (name, version))
+        return whole
+
+    def test_good_cases(self) -> None:
+        """What is right is understood the same in any pieces."""
+        for case in GOOD:
+            self.check(case.name, case.version, case.data)
+
+    def test_bad_cases(self) -> None:
+        """What is wrong ends the connection the same in any pieces, and what follows it is ignored."""
+        for case in BAD:
+            whole = self.check(case.name, case.version, case.data)
+            self.assertTrue(whole.closed, (case.name, case.version))
+            self.assertIs(whole.events[-1][0], events.ConnectionFailed, (case.name, case.version))
+            if case.version != 5 and case.data[0] >> 4 != constants.CONNECT:
+                self.assertEqual(whole.sent, b"", (case.name, case.version))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.data())
+    def test_a_conversation_in_any_pieces(self, data: st.DataObject) -> None:
+        """CONNECT and whatever follows it mean the same however the network cuts them."""
+        version = data.draw(st.sampled_from(VERSIONS))
+        said = data.draw(st.lists(packets(version), max_size=4))
+        stream = encode(Connect(version, "c"), 0) + b"".join(encode(packet, version) for packet in said)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+        borders = [0, *cuts, len(stream)]
+        pieces = [stream[a:b] for a, b in pairwise(borders)]
+        whole = feed(Connection(Limits(), 0.0), [stream])
+        self.assertEqual(feed(Connection(Limits(), 0.0), pieces), whole)
+
+    def test_each_byte_is_copied_a_bounded_number_of_times(self) -> None:
+        """A packet that comes byte by byte costs as much as its length, not the square of it."""
+
+        class Counted(bytearray):
+            """A buffer that knows how many bytes were copied out of it."""
+
+            copied = 0
+
+            def __bytes__(self) -> bytes:
+                Counted.copied += len(self)
+                return bytes(memoryview(self))
+
+        connection = connected()
+        connection._buffer = Counted()
+        data = framed(0x30, b"\0\1t" + bytes(300_000))
+        happened: list[events.Event] = []
+        for i in range(len(data)):
+            happened += connection.receive_data(data[i : i + 1], 1.0)
+        self.assertEqual(len(happened), 1)
+        self.assertGreaterEqual(Counted.copied, len(data))
+        self.assertLess(Counted.copied, len(data) + 20)
+
+
+class AnyBytesTests(SynchronousTestCase):
+    """Nothing that a client sends makes a connection raise."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.sampled_from((0, 3, 4, 5)), st.booleans(), st.lists(st.binary(min_size=1, max_size=40), max_size=4)
+    )
+    def test_any_bytes_in_any_state(self, version: int, waiting: bool, chunks: list[bytes]) -> None:
+        """Before CONNECT, before CONNACK and after it: events or an end, never an exception."""
+        connection = connected(version) if version else Connection(Limits(), 0.0)
+        if waiting:
+            connection = Connection(Limits(max_packet=16), 0.0)
+            connection.receive_data(encode(Connect(version or 5, "c"), 0), 0.0)
+        outcome = feed(connection, chunks)
+        failed = any(kind is events.ConnectionFailed for kind, _ in outcome.events)
+        said_goodbye = any(kind is events.DisconnectReceived for kind, _ in outcome.events)
+        self.assertEqual(connection.closed, failed or said_goodbye)
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.sampled_from(VERSIONS), st.integers(1, 15), st.data())
+    def test_any_body_of_any_type(self, version: int, packet_type: int, data: st.DataObject) -> None:
+        """Right fixed headers with anything behind them."""
+        flags = (
+            2 if packet_type in (6, 8, 10) else data.draw(st.sampled_from((0, 2))) if packet_type == 3 else 0
+        )
+        connection = connected(version)
+        happened = connection.receive_data(
+            framed(packet_type << 4 | flags, data.draw(st.binary(max_size=50))), 1.0
+        )
+        self.assertLessEqual(len(happened), 1)
