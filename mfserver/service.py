@@ -107,6 +107,9 @@ class MainfluxService(MultiService):
 
     def privilegedStartService(self) -> None:
         """Take the data directory, read the keys, build everything and open the ports."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Until the reactor runs, Ctrl-C ends us by its signal and not with Python's traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             self._prepare()
         except ConfigurationError as error:
@@ -121,7 +124,9 @@ class MainfluxService(MultiService):
             self._give_up(error)
         super().startService()
         self._watch_certificates()
-        self._report()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # which the reactor puts its own for
+        self._reactor.callWhenRunning(self._report)
 
     def _give_up(self, error: ConfigurationError) -> None:
         reason = str(error)
