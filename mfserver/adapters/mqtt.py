@@ -212,6 +212,8 @@ class MQTTProtocol(Protocol):
 
     def channel_lost(self, channel: ChannelId) -> None:
         """Nothing to close: the channel is one of many, and its subscriptions are silent already."""
+        if self._client is not None:
+            self._client.channel_lost(channel)
 
     def close(self, reason_code: int, reason: str) -> None:
         """Say why in MQTT 5.0's DISCONNECT, or in a CONNACK before the client was accepted, and close."""

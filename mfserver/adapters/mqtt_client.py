@@ -17,6 +17,7 @@ from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import PublishReceived, SubscribeReceived, UnsubscribeReceived
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Publish, Subscription
+from mfserver.records import ChannelId
 from mfserver.routing.router import Router
 from mfserver.routing.tree import Options
 from mfserver.topic import parse, parse_filter
@@ -73,6 +74,10 @@ class MQTTClient:
         if not connection.closed:
             connection.send_publish(encoded_publish(message, connection.version, qos))
             self._link.write_soon()
+
+    def channel_lost(self, channel: ChannelId) -> None:
+        """What came from a channel while the thing might use it, and still waits, is not its any more."""
+        self._connection.discard(lambda topic: topic.split("/", 2)[1] == channel)
 
     def publish_received(self, event: PublishReceived) -> None:
         packet = event.packet

@@ -175,7 +175,14 @@ class Connection:
 
     def resume(self) -> None:
         """The transport takes more again: call :meth:`data_to_send`."""
-        self._sender.paused = False
+        self._sender.resume()
+
+    def discard(self, is_over: Callable[[str], bool]) -> None:
+        """Drop the messages that wait for the client: it may not have them any more.
+
+        :param is_over: whether this is so for messages of this topic name.
+        """
+        self._sender.discard(is_over)
 
     # --- what the owner answers --------------------------------------------------------------------------
 
@@ -475,7 +482,7 @@ class Connection:
         """Forget everything but what is still to be written, and the will."""
         self._state = _CLOSED
         self._buffer.clear()
-        self._sender.session.clear()
+        self._sender.clear()
         self._aliases.clear()
         self._asked = None
 

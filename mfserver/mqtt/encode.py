@@ -56,15 +56,17 @@ __all__ = ["EncodedPublish", "encode_publish_parts", "encode"]
 class EncodedPublish:
     """A PUBLISH that is encoded but for its packet identifier, so that all its receivers share the bytes.
 
+    :ivar topic: its topic name.
     :ivar qos: at QoS 0 ``head`` is the whole packet and ``tail`` empty.
     :ivar head: what stands before the packet identifier.
     :ivar tail: what stands behind it.
     :ivar size: bytes of the whole packet.
     """
 
-    __slots__ = ("head", "qos", "size", "tail")
+    __slots__ = ("head", "qos", "size", "tail", "topic")
 
-    def __init__(self, qos: int, head: bytes, tail: bytes) -> None:
+    def __init__(self, topic: str, qos: int, head: bytes, tail: bytes) -> None:
+        self.topic = topic
         self.qos = qos
         self.head = head
         self.tail = tail
@@ -92,8 +94,8 @@ def encode_publish_parts(
     length = len(name) + (2 if qos else 0) + len(section) + len(payload)
     head = bytes((first,)) + encode_variable(length) + name
     if qos == 0:
-        return EncodedPublish(0, b"".join((head, section, payload)), b"")
-    return EncodedPublish(qos, head, section + payload)
+        return EncodedPublish(topic, 0, b"".join((head, section, payload)), b"")
+    return EncodedPublish(topic, qos, head, section + payload)
 
 
 def encode(packet: Packet, version: int) -> bytes:

@@ -1,5 +1,7 @@
 """What goes out to one client: bounded in bytes, within its send quota and its Maximum Packet Size."""
 
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from mfserver.mqtt.constants import MQTT_5_0, PACKET_TOO_LARGE, QUOTA_EXCEEDED, SUCCESS, VARIABLE_MAXIMUM
@@ -20,15 +22,25 @@ class Sender:
     :ivar version: of MQTT.
     :ivar maximum: the client's Maximum Packet Size in bytes.
     :ivar session: replaced when CONNECT was accepted.
-    :ivar paused: the transport takes nothing.
+    :ivar paused: the transport takes nothing; see :meth:`resume`.
     """
 
-    __slots__ = ("_max_queued_bytes", "_out", "_out_bytes", "maximum", "paused", "session", "version")
+    __slots__ = (
+        "_max_queued_bytes",
+        "_out",
+        "_out_bytes",
+        "_waiting",
+        "maximum",
+        "paused",
+        "session",
+        "version",
+    )
 
     def __init__(self, max_queued_bytes: int) -> None:
         self._max_queued_bytes = max_queued_bytes
         self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._out_bytes = 0  # of what waits, too
+        self._waiting: deque[EncodedPublish] = deque()
         self.version = 0
         self.maximum = VARIABLE_MAXIMUM + 5
         self.session = Session(1)
@@ -51,24 +63,40 @@ class Sender:
         waiting = self._out_bytes + self.session.queued_bytes
         if waiting and waiting + publish.size > self._max_queued_bytes:
             return QUOTA_EXCEEDED
-        if publish.qos == 0:
-            self._out.append(publish.head)
+        if self.paused:  # apart from the answers, because it may have to be dropped again
+            self._waiting.append(publish)
             self._out_bytes += publish.size
-            return SUCCESS
-        packet_id = self.session.take_packet_id()
-        if packet_id:
-            self._publish_in_flight(packet_id, publish)
         else:
-            self.session.enqueue(publish)
+            self._publish(publish)
         return SUCCESS
+
+    def resume(self) -> None:
+        """The transport takes more again: send what waited, the oldest first."""
+        self.paused = False
+        self._publish_queued()
+        while self._waiting:
+            publish = self._waiting.popleft()
+            self._out_bytes -= publish.size
+            self._publish(publish)
+
+    def discard(self, is_over: Callable[[str], bool]) -> None:
+        """Drop the messages that wait on topics of which this is true."""
+        self.session.discard(is_over)
+        over = [publish for publish in self._waiting if is_over(publish.topic)]
+        self._out_bytes -= sum(publish.size for publish in over)
+        self._waiting = deque(publish for publish in self._waiting if not is_over(publish.topic))
+
+    def clear(self) -> None:
+        """Drop every message that waits: the session ended."""
+        self.session.clear()
+        self._waiting.clear()
 
     def acknowledged(self, packet_id: int) -> bool:
         """Free a packet identifier and send what waited for it. :return: whether it was in flight."""
         if not self.session.acknowledge(packet_id):
             return False
-        queued = self.session.next_queued()
-        if queued is not None:
-            self._publish_in_flight(*queued)
+        if not self.paused:
+            self._publish_queued()
         return True
 
     def send(self, packet: Packet) -> int:
@@ -102,6 +130,23 @@ class Sender:
             if len(encode(packet, MQTT_5_0)) > self.maximum:
                 packet.properties = bare
         return self.send(packet)
+
+    def _publish(self, publish: EncodedPublish) -> None:
+        """Queue a message for the transport, or for the send quota."""
+        if publish.qos == 0:
+            self._out.append(publish.head)
+            self._out_bytes += publish.size
+            return
+        packet_id = self.session.take_packet_id()
+        if packet_id:
+            self._publish_in_flight(packet_id, publish)
+        else:
+            self.session.enqueue(publish)
+
+    def _publish_queued(self) -> None:
+        """Send what the send quota allows by now."""
+        while (queued := self.session.next_queued()) is not None:
+            self._publish_in_flight(*queued)
 
     def _publish_in_flight(self, packet_id: int, publish: EncodedPublish) -> None:
         """Queue a QoS 1 PUBLISH with its packet identifier."""

@@ -1,6 +1,7 @@
 """The sending half of a session (MQTT 5.0 and 3.1.1, 4.1): identifiers, what is in flight, what waits."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from mfserver.mqtt.encode import EncodedPublish
@@ -61,6 +62,11 @@ class Session:
         publish = self._queue.popleft()
         self.queued_bytes -= publish.size
         return packet_id, publish
+
+    def discard(self, is_over: Callable[[str], bool]) -> None:
+        """Drop what waits on topics of which this is true; what is in flight cannot be called back."""
+        self._queue = deque(publish for publish in self._queue if not is_over(publish.topic))
+        self.queued_bytes = sum(publish.size for publish in self._queue)
 
     def clear(self) -> None:
         """Forget everything: the session ended."""

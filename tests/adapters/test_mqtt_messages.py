@@ -9,6 +9,7 @@ from mfserver import message
 from mfserver.adapters.turn import Turn
 from mfserver.interfaces import ISubscriber
 from mfserver.message import Message
+from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import (
@@ -26,11 +27,12 @@ from mfserver.mqtt.packets import (
     Unsubscribe,
     Will,
 )
+from mfserver.records import ChannelId
 from mfserver.routing.tree import Options
 from mfserver.topic import parse_filter
 from tests.adapters.durable import DurableBus
 from tests.adapters.fakes import House, Wire
-from tests.adapters.mqtt_case import MQTTTestCase, packets
+from tests.adapters.mqtt_case import MQTTTestCase, disconnects, packets
 
 TOPIC = "channels/c/messages"
 #: Every property that travels with a message.
@@ -353,6 +355,50 @@ class BackPressureTests(MQTTTestCase):
         self.slow.producer.resumeProducing()
         self.house.end_turn()
         self.assertEqual([b"\0", b"\1", b"\2"], [payload for _, payload, _ in self.delivered(self.slow)])
+
+    def test_a_channel_is_lost_meanwhile(self) -> None:
+        """What waits for a client that does not read is not delivered any more; other channels' is."""
+        self.bob.channels.add(ChannelId("d"))
+        self.subscribe(self.slow, "channels/d/messages")
+        self.slow.producer.pauseProducing()
+        for topic in (TOPIC, f"{TOPIC}/a", "channels/d/messages"):
+            for qos in (0, 1):
+                self.publish(self.publisher, topic, qos=qos)
+        self._lose_channel()
+        self.slow.producer.resumeProducing()
+        self.house.end_turn()
+        self.assertEqual(
+            [("channels/d/messages", 0), ("channels/d/messages", 1)],
+            [(topic, qos) for topic, _, qos in self.delivered(self.slow)],
+        )
+
+    def test_a_channel_is_lost_behind_the_send_quota(self) -> None:
+        """A client that acknowledges late gets nothing more of a channel that it lost in between."""
+        slow = self.connect("bob", client_id="quota", properties={properties.RECEIVE_MAXIMUM: 1})
+        self.subscribe(slow, TOPIC)
+        for index in range(3):
+            self.publish(self.publisher, TOPIC, bytes([index]), qos=1)
+        (sent,) = packets(slow.take())
+        assert isinstance(sent, Publish)
+        self._lose_channel()
+        self.assertEqual(b"", slow.receive(encode(Puback(sent.packet_id), 5)))
+
+    def test_the_thing_is_deleted_meanwhile(self) -> None:
+        """The last that a client hears is why it is closed, not what waited for it."""
+        self.slow.producer.pauseProducing()
+        self.publish(self.publisher, TOPIC)
+        for _, connection in self.house.gate.logged_in:
+            assert connection is not None
+            connection.end("the thing was deleted")
+        self.assertEqual([mqtt.NOT_AUTHORIZED], disconnects(self.slow))
+
+    def _lose_channel(self) -> None:
+        """Bob is disconnected from channel c."""
+        self.bob.channels.remove(ChannelId("c"))
+        for thing, connection in self.house.gate.logged_in:
+            if thing == "bob":
+                assert connection is not None
+                connection.channel_lost(ChannelId("c"))
 
     def test_qos_0_is_dropped(self) -> None:
         """Past the bound QoS 0 is dropped and counted, and the client stays."""
