@@ -15,8 +15,10 @@ from mfserver.topic import TopicFilter
 __all__ = ["Options", "Router"]
 
 # Levels that a subscriber's filters may have on average, the channel counted: each may cost a node of the
-# tree, some 400 bytes, and a filter may have 126.
+# tree, some 400 bytes, and a filter may have 126. So many more characters count as a level of their own, as
+# a filter may have 65,535.
 _MEAN_LEVELS: Final = 8
+_LEVEL_CHARACTERS: Final = 256
 
 
 class Router:
@@ -57,7 +59,7 @@ class Router:
         tree = self._exact if exact else self._normal
         if not tree.subscribe(topic_filter.channel, topic_filter.levels, subscriber, options):
             return False
-        levels = self._levels.get(subscriber, 0) + 1 + len(topic_filter.levels)
+        levels = self._levels.get(subscriber, 0) + _cost(topic_filter)
         self._levels[subscriber] = levels
         subscriptions = self._exact.count(subscriber) + self._normal.count(subscriber)
         if subscriptions > self._max_subscriptions or levels > _MEAN_LEVELS * self._max_subscriptions:
@@ -70,7 +72,7 @@ class Router:
         tree = self._exact if exact else self._normal
         if topic_filter.share or not tree.unsubscribe(topic_filter.channel, topic_filter.levels, subscriber):
             return False
-        self._levels[subscriber] -= 1 + len(topic_filter.levels)
+        self._levels[subscriber] -= _cost(topic_filter)
         if not self._levels[subscriber]:
             del self._levels[subscriber]
         return True
@@ -103,3 +105,9 @@ class Router:
                     subscriber.deliver(message, min(message.qos, options.qos))
             except Exception:
                 self._log.failure("a subscriber failed to take a message in")
+
+
+def _cost(topic_filter: TopicFilter) -> int:
+    """How many levels a filter counts as, the channel's among them."""
+    levels = topic_filter.levels
+    return 1 + len(levels) + sum(map(len, levels)) // _LEVEL_CHARACTERS

@@ -188,6 +188,15 @@ class RouterTests(SynchronousTestCase):
         self.router.unsubscribe(parse_filter(long), self.one, exact=True)
         self.assertEqual(self.router._levels, {})
 
+    def test_long_levels_are_bounded(self) -> None:
+        """One level may have 65,535 characters: three filters may not have as many each."""
+        self.subscribe_mqtt("channels/c/messages/" + "x" * 2500, self.one, Options())
+        for _ in range(2):
+            with self.assertRaises(Overloaded):
+                self.subscribe_mqtt("channels/c/messages/" + "y" * 65_000, self.one, Options())
+        self.router.unsubscribe(parse_filter("channels/c/messages/" + "x" * 2500), self.one, exact=True)
+        self.assertEqual(self.router._levels, {})
+
     def test_shared_subscriptions_are_refused(self) -> None:
         """And never taken for ordinary ones, nor do they end those."""
         shared = "$share/group/channels/c/messages/a"
