@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mfserver.errors import Conflict, Invalid, NotFound, Unauthenticated
 from mfserver.provisioning.channels import Channels
 from mfserver.provisioning.connections import Connections
-from mfserver.provisioning.fields import MAX_DEPTH, check_email, check_metadata, is_id, new_id
+from mfserver.provisioning.fields import MAX_DEPTH, MAX_METADATA, check_email, check_metadata, is_id, new_id
 from mfserver.provisioning.keys import LOGIN, Issued, Keys
 from mfserver.provisioning.things import NewThing, Things
 from mfserver.provisioning.users import Users
@@ -148,6 +148,26 @@ class FieldTests(SynchronousTestCase):
             deep = {"a": deep} if level % 2 else [deep]
         check_metadata({"a": deep})
         self.assertRaises(Invalid, check_metadata, {"a": [deep]})
+
+    def test_nul(self) -> None:
+        """PostgreSQL keeps none, in a name or in a value; text that only looks like one in JSON is kept."""
+        for text in "\0", "a\0", "\\\0", "\\\\\0":
+            for metadata in {text: 1}, {"a": [text]}:
+                error = self.assertRaises(Invalid, check_metadata, metadata)
+                self.assertIn("NUL", str(error))
+        for text in "\\u0000", "\\\\u0000", "u0000":
+            check_metadata({"a": text, text: 1})
+
+    def test_length_comes_first(self) -> None:
+        """A walk through a megabyte of brackets would stop the reactor for what is refused anyhow."""
+        deep: Any = []
+        for _ in range(MAX_DEPTH):
+            deep = [deep]
+        error = self.assertRaises(Invalid, check_metadata, {"a": [deep, "\0", "x" * MAX_METADATA]})
+        self.assertIn("longer than", str(error))
+        for _ in range(100_000):
+            deep = [deep]
+        self.assertRaises(Invalid, check_metadata, {"a": deep})
 
     @settings(max_examples=50, deadline=None)
     @given(st.text(max_size=40))
