@@ -6,14 +6,13 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from twisted.internet.interfaces import ISSLTransport
 from zope.interface import Attribute, Interface, implementer
 
 from mfserver.errors import NotAuthorized
 from mfserver.interfaces import IPeer
 from mfserver.tls.context import ServerContext, verify_dates
 
-__all__ = ["Peer", "IPeerTransport", "peer_of", "is_tls"]
+__all__ = ["Peer", "IPeerTransport", "peer_of"]
 
 #: Characters of a common name (RFC 5280, ub-common-name).
 MAX_COMMON_NAME: Final = 64
@@ -97,20 +96,8 @@ def peer_of(transport: object) -> Peer | None:
 
     :return: None on plain TCP, when no certificate was shown, and for what is no transport of ours.
     """
-    for layer in _layers(transport):
-        if IPeerTransport.providedBy(layer):
-            return layer.peer
-    return None
-
-
-def is_tls(transport: object) -> bool:
-    """Whether the connection under this transport, or protocol that acts as one, is encrypted."""
-    return any(ISSLTransport.providedBy(layer) for layer in _layers(transport))
-
-
-def _layers(transport: object) -> list[object]:
-    layers: list[object] = []
-    while transport is not None and len(layers) < _MAX_LAYERS:
-        layers.append(transport)
+    for _ in range(_MAX_LAYERS):
+        if IPeerTransport.providedBy(transport):
+            return transport.peer
         transport = getattr(transport, "transport", None)
-    return layers
+    return None

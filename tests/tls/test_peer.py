@@ -5,14 +5,13 @@ from time import time
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mfserver.errors import NotAuthorized
 from mfserver.interfaces import IPeer
-from mfserver.tls.peer import IPeerTransport, Peer, is_tls, peer_of
+from mfserver.tls.peer import IPeerTransport, Peer, peer_of
 from tests.tls.pki import DAY, KEY, Authority, server_context, write
 
 VICTIM = "victim-0123456789"
@@ -187,15 +186,9 @@ class TransportTests(PeerCase):
     def test_plain(self) -> None:
         for transport in (None, object(), Layer(None), Layer(object())):
             self.assertIsNone(peer_of(transport))
-            self.assertFalse(is_tls(transport))
 
     def test_circle(self) -> None:
         """Layers that stand on themselves end the search."""
         layer = Layer(None)
         layer.transport = layer
         self.assertIsNone(peer_of(layer))
-        self.assertFalse(is_tls(layer))
-
-    def test_is_tls(self) -> None:
-        transport = implementer(ISSLTransport)(type("Encrypted", (), {}))()
-        self.assertTrue(is_tls(Layer(transport)))

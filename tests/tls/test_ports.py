@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
@@ -24,7 +24,7 @@ from twisted.web.server import Site
 from mfserver.tls import listen as module
 from mfserver.tls.context import ServerContext
 from mfserver.tls.listen import listen
-from mfserver.tls.peer import is_tls, peer_of
+from mfserver.tls.peer import peer_of
 from tests.tls.pki import KEY, Authority, server_context
 from tests.tls.wire import client_context
 
@@ -36,7 +36,7 @@ class Greeting(Protocol):
         transport: Any = self.transport
         peer = peer_of(transport)
         words = [
-            "tls" if is_tls(transport) else "plain",
+            "tls" if ISSLTransport.providedBy(transport) else "plain",
             peer.common_name() if peer else "nobody",
             "nodelay" if transport.getTcpNoDelay() else "delay",
             "keepalive" if transport.getTcpKeepAlive() else "no keepalive",
