@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -174,7 +175,8 @@ def answer(request: Request, status: int, entity: bytes = b"") -> None:
     """
     if getattr(request, "channel", None) is None:
         return
-    request.setResponseCode(status)
+    # twisted.web has no words for statuses younger than RFC 2616: 426 and 429.
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     if entity:
         request.setHeader(b"Content-Type", b"application/json")
     if status != 204:

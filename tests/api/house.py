@@ -43,6 +43,7 @@ class Answer:
         head, _, body = wire.partition(b"\r\n\r\n")
         status, *lines = head.split(b"\r\n")
         self.status = int(status.split(b" ")[1])
+        self.reason = status.split(b" ", 2)[2].decode()
         self.headers: dict[str, str] = {}
         for line in lines:
             name, _, value = line.decode().partition(": ")

@@ -95,7 +95,8 @@ class DispatchTests(SynchronousTestCase):
         self.assertEqual(self.serve("POST", "/m/1/messages/a", Upgrade="websocket")[:7], "publish")
         house = House([row("GET", "/mqtt", "mqtt", "websocket")])
         answer = house.ask("GET", "/mqtt")
-        self.assertEqual((answer.status, answer.headers["upgrade"]), (426, "websocket"))
+        self.assertEqual((answer.status, answer.reason), (426, "Upgrade Required"))
+        self.assertEqual(answer.headers["upgrade"], "websocket")
 
     def test_absent(self) -> None:
         """404: other paths, a trailing slash, an empty place, another case."""
