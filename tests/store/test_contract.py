@@ -1,35 +1,56 @@
-"""Both stores keep the contract."""
+"""Both stores keep every contract."""
 
 from twisted.trial.unittest import TestCase
 
-from tests.store.contract import ConnectionContract, StoreContract
+from tests.store.contract import AccountContract
+from tests.store.contract_connections import ConnectionContract
+from tests.store.contract_lists import ListContract
+from tests.store.contract_things import ThingContract
 from tests.store.files import a_store
 from tests.store.memory import MemoryStore
 
 
-class DatabaseTests(StoreContract, TestCase):
+class DatabaseCase(TestCase):
     """A store in a file, with real threads."""
 
     def setUp(self) -> None:
         self.store = a_store(self)
 
 
-class DatabaseConnectionTests(ConnectionContract, TestCase):
-    """A store in a file, with real threads."""
-
-    def setUp(self) -> None:
-        self.store = a_store(self)
-
-
-class MemoryTests(StoreContract, TestCase):
+class MemoryCase(TestCase):
     """The twin in memory."""
 
     def setUp(self) -> None:
         self.store = MemoryStore()
 
 
-class MemoryConnectionTests(ConnectionContract, TestCase):
-    """The twin in memory."""
+class DatabaseAccountTests(AccountContract, DatabaseCase):
+    """People and their keys, in the database."""
 
-    def setUp(self) -> None:
-        self.store = MemoryStore()
+
+class DatabaseThingTests(ThingContract, DatabaseCase):
+    """Things and channels, in the database."""
+
+
+class DatabaseListTests(ListContract, DatabaseCase):
+    """Pages, in the database."""
+
+
+class DatabaseConnectionTests(ConnectionContract, DatabaseCase):
+    """Connections, in the database."""
+
+
+class MemoryAccountTests(AccountContract, MemoryCase):
+    """People and their keys, in memory."""
+
+
+class MemoryThingTests(ThingContract, MemoryCase):
+    """Things and channels, in memory."""
+
+
+class MemoryListTests(ListContract, MemoryCase):
+    """Pages, in memory."""
+
+
+class MemoryConnectionTests(ConnectionContract, MemoryCase):
+    """Connections, in memory."""
