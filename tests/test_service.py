@@ -76,12 +76,13 @@ class ServiceTestCase(TestCase):
         given = {"data_dir": str(self.path), "listeners": listeners, "max_connections": 100, **settings}
         return MainfluxService(Settings(**given), reactor)
 
-    def start(self, **settings: Any) -> MainfluxService:
-        """A server that runs until the test ends."""
+    async def start(self, **settings: Any) -> MainfluxService:
+        """A server that runs, and has said so, until the test ends."""
         service = self.service(**settings)
         service.privilegedStartService()
         service.startService()
         self.addCleanup(self.stop, service)
+        await deferLater(reactor, 0)  # it is ready when the reactor runs
         return service
 
     async def _stop(self, service: MainfluxService) -> None:
@@ -150,7 +151,7 @@ class RunningTests(ServiceTestCase):
 
     async def test_begin_and_end(self) -> None:
         """The first start makes everything, says where it listens, and the end gives it all back."""
-        service = self.start()
+        service = await self.start()
         told = self.listening
         self.assertEqual((os.getpid(), __version__, "key"), (told["pid"], told["version"], told["auth"]))
         self.assertEqual(set(DEFAULT_PORTS), {name for name in told if isinstance(told[name], list)})
@@ -172,19 +173,19 @@ class RunningTests(ServiceTestCase):
 
     async def test_again(self) -> None:
         """A second server on the directory is refused while the first runs; the next one finds everything."""
-        service = self.start()
+        service = await self.start()
         status, _, _ = await self.ask("POST", "/users", ACCOUNT)
         self.assertEqual(201, status)
         self.assertIn("another server runs on the data directory", self.refused(self.service()))
         await self.stop(service)
         made = self.path.joinpath("pki", "ca.crt").read_bytes()
-        self.start()
+        await self.start()
         self.assertEqual(made, self.path.joinpath("pki", "ca.crt").read_bytes())
         self.assertEqual(201, (await self.ask("POST", "/tokens", ACCOUNT))[0])
 
     async def test_everybody_meets(self) -> None:
         """What is made through the API lets a thing in; HTTP reaches MQTT over TLS; the end is told."""
-        service = self.start()
+        service = await self.start()
         await self.ask("POST", "/users", ACCOUNT)
         token = json.loads((await self.ask("POST", "/tokens", ACCOUNT))[2])["token"]
         thing, channel = [
@@ -221,7 +222,7 @@ class RunningTests(ServiceTestCase):
 
     async def test_x509(self) -> None:
         """With certificates: no plain listeners, people need none, and things without one are refused."""
-        self.start(auth="x509")
+        await self.start(auth="x509")
         told = self.listening
         self.assertEqual(("x509", None, None), (told["auth"], told["http"], told["mqtt"]))
         self.assertEqual(200, (await self.ask("GET", "/health", name="https"))[0])
@@ -234,19 +235,19 @@ class RunningTests(ServiceTestCase):
 
     async def test_closed_registration(self) -> None:
         """Whoever has the token that stands in the data directory may register."""
-        self.start(registration="closed")
+        await self.start(registration="closed")
         self.assertIn((await self.ask("POST", "/users", ACCOUNT))[0], (401, 403))
         token = self.path.joinpath("registration.token").read_text().strip()
         self.assertEqual(201, (await self.ask("POST", "/users", ACCOUNT, token))[0])
 
     async def test_mqtt_alone(self) -> None:
         """Without web ports another command is proposed."""
-        self.start(listeners={**dict.fromkeys(DEFAULT_PORTS), "mqtt": FREE})
+        await self.start(listeners={**dict.fromkeys(DEFAULT_PORTS), "mqtt": FREE})
         self.assertEqual(1, len(self.logged("Try: mosquitto_sub")))
 
     async def test_file_limit(self) -> None:
         """More connections than the system allows files are warned of."""
-        self.start(max_connections=2**30)
+        await self.start(max_connections=2**30)
         self.assertEqual(1, len(self.logged("too few for --max-connections=1073741824")))
 
     async def test_file_limit_is_raised(self) -> None:
@@ -254,12 +255,12 @@ class RunningTests(ServiceTestCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
-        self.start()
+        await self.start()
         self.assertEqual((hard, hard), resource.getrlimit(resource.RLIMIT_NOFILE))
 
     async def test_end_that_fails(self) -> None:
         """What goes wrong at the end is logged, and twistd ends all the same."""
-        service = self.start()
+        service = await self.start()
         watch = service._watch
 
         class Broken:
@@ -284,7 +285,7 @@ class CertificateTests(ServiceTestCase):
 
     async def test_sighup(self) -> None:
         """On SIGHUP at once."""
-        service = self.start()
+        service = await self.start()
         before = self.generation(service)
         os.kill(os.getpid(), signal.SIGHUP)
         await self.until(lambda: self.generation(service) > before)
@@ -292,7 +293,7 @@ class CertificateTests(ServiceTestCase):
 
     async def test_changed(self) -> None:
         """When a file has changed, and not before."""
-        service = self.start()
+        service = await self.start()
         before = self.generation(service)
         service._reload_if_changed()
         self.assertEqual(before, self.generation(service))
@@ -307,7 +308,7 @@ class CertificateTests(ServiceTestCase):
         other.mkdir()
         authority.ensure(str(other), ())
         pki = other / "pki"
-        self.start(
+        await self.start(
             certificate=str(pki / "mainflux-server.crt"),
             key=str(pki / "mainflux-server.key"),
             ca=str(pki / "ca.crt"),
@@ -336,7 +337,7 @@ class SystemdTests(ServiceTestCase):
         for variable, address in ((path, path), (f"@{name}", f"\0{name}")):
             heard = self.told(address)
             os.environ["NOTIFY_SOCKET"] = variable
-            service = self.start()
+            service = await self.start()
             self._hear()
             await self.stop(service)
             self._hear()
@@ -345,7 +346,7 @@ class SystemdTests(ServiceTestCase):
     async def test_nobody_hears(self) -> None:
         """A socket that is not there is a warning, and no reason to end."""
         os.environ["NOTIFY_SOCKET"] = str(self.path / "nothing")
-        self.start()
+        await self.start()
         self.assertEqual(1, len(self.logged("systemd could not be told READY=1")))
 
 
