@@ -275,7 +275,9 @@ def _places(path: str) -> list[str]:
 
 
 def _upgrades(request: Request) -> set[str]:
-    """The protocols that the Upgrade headers name, in lower case."""
+    """The protocols that the Upgrade headers name, in lower case; of a request that can be upgraded."""
+    if request.method != b"GET" or request.clientproto != b"HTTP/1.1":  # RFC 9110, 7.8; RFC 6455, 4.1
+        return set()
     values = request.requestHeaders.getRawHeaders(b"upgrade", [])
     return {name.strip().decode("latin-1").lower() for value in values for name in value.split(b",")}
 

@@ -100,6 +100,14 @@ class HandshakeTests(WSTestCase):
             self.assertEqual([], self.house.gate.logged_in)
         self.assertEqual(set(), self.house.ws.open)
 
+    def test_not_to_be_upgraded(self) -> None:
+        """Only a GET of HTTP/1.1 is (RFC 9110, 7.8; RFC 6455, 4.1); nobody is logged in for another."""
+        for old, new in (b"GET", b"HEAD"), (b"HTTP/1.1", b"HTTP/1.0"):
+            wire = self.house.web_wire()
+            answer = wire.receive(handshake(PATH, ALICE).replace(old, new, 1))
+            self.assertIn(b" 426 ", answer.partition(b"\r\n")[0])
+            self.assertEqual([], self.house.gate.claims)
+
     def test_what_websocket_code_sees(self) -> None:
         """The key is in no header and no query that autobahn is shown, and stays out of its log."""
         wire, *_ = self.ask(f"{PATH}?authorization=key-of-alice&x=1", ALICE, "Cookie: secret", "X-Y: secret")

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.http import Request
+from twisted.web.http import Request, fromChunk
 
 from mfserver import __version__
 from mfserver.api.server import make_site
@@ -60,13 +60,16 @@ class DispatchTests(SynchronousTestCase):
             ]
         )
 
-    def serve(self, method: str, path: str, **headers: str) -> str:
-        """What was written: chunks, which have no length."""
+    def serve(self, method: str, path: str, version: str = "HTTP/1.1", **headers: str) -> str:
+        """What was written: the first of the chunks, which have no length."""
         channel, wire = self.house.connect()
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        channel.dataReceived(f"{method} {path} HTTP/1.0\r\n{lines}\r\n".encode())
-        body: bytes = wire.value().partition(b"\r\n\r\n")[2]
-        return body.decode()
+        channel.dataReceived(f"{method} {path} {version}\r\nHost: x\r\n{lines}\r\n".encode())
+        head, _, body = wire.value().partition(b"\r\n\r\n")
+        if body and b"chunked" in head:
+            body, _ = fromChunk(body)
+        text: str = body.decode()
+        return text
 
     def test_places(self) -> None:
         """Literals win, places are handed on as they came, and the rest may be empty or anything."""
@@ -93,6 +96,7 @@ class DispatchTests(SynchronousTestCase):
         self.assertEqual(self.serve("GET", "/m/1/messages/a"), reader)
         self.assertEqual(self.serve("GET", "/m/1/messages/a", Upgrade="h2c"), reader)
         self.assertEqual(self.serve("POST", "/m/1/messages/a", Upgrade="websocket")[:7], "publish")
+        self.assertEqual(self.serve("GET", "/m/1/messages/a", "HTTP/1.0", Upgrade="websocket"), reader)
         house = House([row("GET", "/mqtt", "mqtt", "websocket")])
         answer = house.ask("GET", "/mqtt")
         self.assertEqual((answer.status, answer.reason), (426, "Upgrade Required"))
