@@ -170,7 +170,9 @@ class MainfluxService(MultiService):
         if (settings.certificate is None) != (settings.key is None):
             raise ConfigurationError("--cert and --key belong together: give both, or neither", "--cert")
         if settings.certificate is None or (settings.certificates and settings.ca is None):
-            for line in authority.ensure(directory.path, settings.server_names):
+            for line in authority.ensure(
+                directory.path, settings.server_names, ca=settings.ca, ca_key=settings.ca_key
+            ):
                 self._log.info("{line}", line=line)
         context = ServerContext(
             settings.certificate or directory.file("pki", "mainflux-server.crt"),
@@ -327,9 +329,15 @@ class MainfluxService(MultiService):
         if listening["http"] is not None:
             return f"curl http://localhost:{listening['http'][1]}/health"
         if listening["https"] is not None:
-            trust = self._settings.ca or self._directory.file("pki", "ca.crt")
-            return f"curl --cacert {trust} https://localhost:{listening['https'][1]}/health"
+            return f"curl{self._trust()} https://localhost:{listening['https'][1]}/health"
         return "mosquitto_sub --help"
+
+    def _trust(self) -> str:
+        """How curl trusts our certificate: by the authority that signed it, as far as we know that."""
+        settings = self._settings
+        signed_here = settings.certificate is None and None in (settings.ca, settings.ca_key)
+        trust = self._directory.file("pki", "ca.crt") if signed_here else settings.ca
+        return f" --cacert {trust}" if trust else ""
 
     # --- end ----------------------------------------------------------------------------------------------
 

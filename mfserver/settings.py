@@ -34,8 +34,8 @@ class Settings:
     """One server's settings; each is the option of the same name (``twistd mainflux --help``).
 
     :ivar listeners: name of a listener to its address, None for one that is off.
-    :ivar certificate: the ``--cert`` file, None for the one in the data directory; so ``key`` and
-        ``ca``.
+    :ivar certificate: the ``--cert`` file, None for the one in the data directory; so ``key``, ``ca``
+        and ``ca_key``.
     :ivar max_message: bytes of one payload.
     """
 
@@ -46,6 +46,7 @@ class Settings:
     certificate: str | None = None
     key: str | None = None
     ca: str | None = None
+    ca_key: str | None = None
     server_names: tuple[str, ...] = ()
     tls_min: str = "1.2"
     max_message: int = 1 << 20

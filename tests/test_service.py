@@ -315,6 +315,20 @@ class CertificateTests(ServiceTestCase):
         )
         self.assertFalse(self.path.joinpath("pki").exists())
 
+    async def test_own_authority(self) -> None:
+        """With an authority of one's own and its key, it signs; without its key, only clients are trusted."""
+        other = Path(self.mktemp()).absolute()
+        other.mkdir()
+        authority.ensure(str(other), ())
+        theirs, ours = other / "pki" / "ca.crt", self.path / "pki" / "ca.crt"
+        service = await self.start(auth="x509", ca=str(theirs), ca_key=str(other / "pki" / "ca.key"))
+        self.assertFalse(ours.exists())
+        self.assertEqual(1, len(self.logged(f"curl --cacert {theirs} https://")))
+        await self.stop(service)
+        self.path.joinpath("pki", "mainflux-server.crt").unlink()
+        await self.start(auth="x509", ca=str(theirs))
+        self.assertEqual(1, len(self.logged(f"curl --cacert {ours} https://")))
+
 
 class SystemdTests(ServiceTestCase):
     """Where systemd asked to be told, it is."""

@@ -24,6 +24,7 @@ OPTIONS: Mapping[str, tuple[str, str, Any, str | None]] = {
     "cert": ("a.crt", "certificate", "a.crt", None),
     "key": ("a.key", "key", "a.key", None),
     "ca": ("ca.crt", "ca", "ca.crt", None),
+    "ca-key": ("ca.key", "ca_key", "ca.key", None),
     "tls-min": ("1.3", "tls_min", "1.3", "1.1"),
     "max-message": ("1", "max_message", 1, "0"),
     "registration": ("closed", "registration", "closed", "maybe"),

@@ -35,11 +35,17 @@ CA_LIFETIME: Final = timedelta(days=3650)
 #: Of a server certificate: the most that Apple's devices accept under an authority that their user added.
 SERVER_LIFETIME: Final = timedelta(days=825)
 
-_CA: Final = "ca"
 _SERVER: Final = "mainflux-server"
 
 
-def ensure(directory: str, names: Sequence[str], now: datetime | None = None) -> list[str]:
+def ensure(
+    directory: str,
+    names: Sequence[str],
+    now: datetime | None = None,
+    *,
+    ca: str | None = None,
+    ca_key: str | None = None,
+) -> list[str]:
     """Make what is missing of ``ca.crt ca.key mainflux-server.crt mainflux-server.key`` in ``DIR/pki``.
 
     What is there is kept and, unless it is needed to make the rest, not even read. A key without its
@@ -48,6 +54,8 @@ def ensure(directory: str, names: Sequence[str], now: datetime | None = None) ->
     :param directory: the data directory DIR.
     :param names: further names and addresses for the server certificate, which always has localhost,
         127.0.0.1, ::1 and this machine's host name.
+    :param ca_key: the key of the authority that signs, where it is not ``ca.key``.
+    :param ca: that authority's certificate, where it is not ``ca.crt``; looked at only with a ``ca_key``.
     :return: a line for the log for each pair that was made.
     :raises ConfigurationError: a file that is needed cannot be read, or a missing one cannot be made.
     """
@@ -60,26 +68,28 @@ def ensure(directory: str, names: Sequence[str], now: datetime | None = None) ->
             if os.geteuid() == 0:
                 owner = os.stat(directory)
                 os.chown(pki, owner.st_uid, owner.st_gid)
-        return _make_authority(pki, now) + _make_server(pki, names, now)
+        issuer = os.path.join(pki, "ca.crt"), ca_key or os.path.join(pki, "ca.key")
+        if ca is not None and ca_key is not None:
+            return _make_server(pki, names, now, (ca, ca_key))
+        return _make_authority(*issuer, now) + _make_server(pki, names, now, issuer)
     except OSError as error:
         raise ConfigurationError(
             f"cannot make {error.filename or pki}: {error.strerror}", "--data-dir"
         ) from error
 
 
-def _make_authority(pki: str, now: datetime) -> list[str]:
-    path = os.path.join(pki, _CA)
-    if os.path.lexists(f"{path}.crt"):
+def _make_authority(path: str, key_path: str, now: datetime) -> list[str]:
+    if os.path.lexists(path):
         return []
-    key = _key_to_use(path)
+    key = _key_to_use(key_path, "--ca-key")
     # Everybody who trusts several of these tells them apart by a part of their keys.
     mark = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
     certificate = issue_authority(key, name(f"mfserver CA {mark}", "mfserver"), now, CA_LIFETIME)
-    _write(f"{path}.crt", encode_certificate(certificate))
-    return [f"made a certificate authority of {CA_LIFETIME.days} days: {path}.crt (its key: {path}.key)"]
+    _write(path, encode_certificate(certificate))
+    return [f"made a certificate authority of {CA_LIFETIME.days} days: {path} (its key: {key_path})"]
 
 
-def _make_server(pki: str, names: Sequence[str], now: datetime) -> list[str]:
+def _make_server(pki: str, names: Sequence[str], now: datetime, authority: tuple[str, str]) -> list[str]:
     path = os.path.join(pki, _SERVER)
     if os.path.lexists(f"{path}.crt"):
         if not os.path.lexists(f"{path}.key"):
@@ -88,10 +98,10 @@ def _make_server(pki: str, names: Sequence[str], now: datetime) -> list[str]:
             )
         return []
     hosts = _hosts(names)
-    issuer, issuer_key = _authority(os.path.join(pki, _CA))
-    key = _key_to_use(path)
+    issuer, issuer_key = _read_authority(*authority)
+    key = _key_to_use(f"{path}.key", "--key")
     if issuer.not_valid_after_utc <= now:
-        raise ConfigurationError(f"{os.path.join(pki, _CA)}.crt has expired and can sign nothing", "--ca")
+        raise ConfigurationError(f"{authority[0]} has expired and can sign nothing", "--ca")
     certificate = issue_server(
         key.public_key(), name("localhost"), hosts, issuer, issuer_key, now, SERVER_LIFETIME
     )
@@ -118,47 +128,47 @@ def _hosts(names: Sequence[str]) -> list[str]:
     return hosts
 
 
-def _authority(path: str) -> tuple[x509.Certificate, PrivateKey]:
+def _read_authority(path: str, key_path: str) -> tuple[x509.Certificate, PrivateKey]:
     """The certificate and the key to sign with."""
-    if not os.path.lexists(f"{path}.key"):
+    if not os.path.lexists(key_path):
         raise ConfigurationError(
-            f"{path}.key is missing, and a server certificate has to be signed with it: put it there, or give"
+            f"{key_path} is missing, and a server certificate has to be signed with it: put it there, or give"
             " a certificate of your own with --cert and --key",
             "--ca-key",
         )
-    with open(f"{path}.crt", "rb") as file:
+    with open(path, "rb") as file:
         data = file.read()
     try:
         certificate = x509.load_pem_x509_certificate(data)
         certificate_key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{path}.crt is no certificate in PEM", "--ca") from error
-    key = _load_key(f"{path}.key")
+        raise ConfigurationError(f"{path} is no certificate in PEM", "--ca") from error
+    key = _load_key(key_path, "--ca-key")
     if _spki(key.public_key()) != _spki(certificate_key):
-        raise ConfigurationError(f"{path}.key does not belong to {path}.crt", "--ca-key")
+        raise ConfigurationError(f"{key_path} does not belong to {path}", "--ca-key")
     return certificate, key
 
 
-def _key_to_use(path: str) -> PrivateKey:
+def _key_to_use(path: str, option: str) -> PrivateKey:
     """The key that is there already, or a new one. The key is written first: an interrupted start goes on."""
-    if os.path.lexists(f"{path}.key"):
-        return _load_key(f"{path}.key")
+    if os.path.lexists(path):
+        return _load_key(path, option)
     key = new_key()
-    _write(f"{path}.key", encode_key(key))
+    _write(path, encode_key(key))
     return key
 
 
-def _load_key(path: str) -> PrivateKey:
+def _load_key(path: str, option: str) -> PrivateKey:
     with open(path, "rb") as file:
         data = file.read()
     try:
         key = load_pem_private_key(data, password=None)
     except TypeError as error:
-        raise ConfigurationError(f"{path} is encrypted: take its passphrase off", "--data-dir") from error
+        raise ConfigurationError(f"{path} is encrypted: take its passphrase off", option) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{path} is no private key in PEM", "--data-dir") from error
+        raise ConfigurationError(f"{path} is no private key in PEM", option) from error
     if not isinstance(key, PrivateKey):
-        raise ConfigurationError(f"{path} is no key that signs certificates", "--data-dir")
+        raise ConfigurationError(f"{path} is no key that signs certificates", option)
     return key
 
 

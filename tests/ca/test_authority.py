@@ -171,9 +171,9 @@ class LaterStartTests(AuthorityCase):
         for file, data, option, words in (
             ("ca.crt", b"hello", "--ca", "no certificate in PEM"),
             ("ca.crt", before["ca.key"], "--ca", "no certificate in PEM"),
-            ("ca.key", b"", "--data-dir", "no private key"),
-            ("ca.key", locked, "--data-dir", "encrypted"),
-            ("ca.key", cannot_sign, "--data-dir", "signs"),
+            ("ca.key", b"", "--ca-key", "no private key"),
+            ("ca.key", locked, "--ca-key", "encrypted"),
+            ("ca.key", cannot_sign, "--ca-key", "signs"),
             ("ca.key", encode_key(key), "--ca-key", "does not belong"),
         ):
             self.write(file, data)
@@ -182,6 +182,30 @@ class LaterStartTests(AuthorityCase):
                 os.unlink(self.path("mainflux-server.crt"))
             self.refuse(option, self.path(file), words)
             self.write(file, before[file])
+
+    def test_authority_elsewhere(self) -> None:
+        """With a certificate and a key of its own it signs, and none is made."""
+        ca, ca_key = os.path.join(self.directory, "their.crt"), os.path.join(self.directory, "their.key")
+        before = self.contents()
+        os.rename(self.path("ca.crt"), ca)
+        os.rename(self.path("ca.key"), ca_key)
+        os.unlink(self.path("mainflux-server.crt"))
+        [line] = ensure(self.directory, (), NOW, ca=ca, ca_key=ca_key)
+        self.assertIn("server certificate", line)
+        self.assertEqual(["mainflux-server.crt", "mainflux-server.key"], sorted(self.contents()))
+        self.write("ca.crt", before["ca.crt"])
+        self.verify("localhost")
+
+    def test_authority_s_key_elsewhere(self) -> None:
+        """Its certificate is then where it always is; one that only clients are trusted by signs nothing."""
+        ca_key = os.path.join(self.directory, "their.key")
+        os.rename(self.path("ca.key"), ca_key)
+        os.unlink(self.path("mainflux-server.crt"))
+        self.assertEqual(1, len(ensure(self.directory, (), NOW, ca_key=ca_key)))
+        self.verify("localhost")
+        os.unlink(self.path("mainflux-server.crt"))
+        error = self.assertRaises(ConfigurationError, ensure, self.directory, (), NOW, ca=self.path("ca.crt"))
+        self.assertEqual("--ca-key", error.option)
 
     def test_expired_authority(self) -> None:
         os.unlink(self.path("mainflux-server.crt"))
