@@ -208,6 +208,7 @@ class MainfluxService(MultiService):
             self._router,
             max_message=settings.max_message,
             max_queued=max(_MAX_QUEUED, 2 * settings.max_message),
+            budget=self._budget,
             report=self._repeats.report,
             now=time.time_ns,
             reactor=reactor,

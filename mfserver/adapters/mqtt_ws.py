@@ -54,7 +54,7 @@ class _Transport:
         return self._socket.transport.getHost()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._socket.transport.registerProducer(producer, streaming)
+        self._socket.transport.registerProducer(self._socket, streaming)  # who tells the producer
 
     def unregisterProducer(self) -> None:
         self._socket.transport.unregisterProducer()
@@ -84,6 +84,21 @@ class _Socket(BoundedWebSocket):
         self._is_open = True
         self._mqtt.makeConnection(_Transport(self))
 
+    # --- IPushProducer ---
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self._mqtt.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self._mqtt.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._mqtt.stopProducing()
+
+    # --- autobahn's events ---
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if not self.can_send:
             return
@@ -107,7 +122,7 @@ class MQTTOverWS:
     def __init__(self, adapter: MQTTAdapter, *, reactor: Any) -> None:
         self._adapter = adapter
         self._factory = websocket_factory(
-            adapter.limits.max_packet + adapter.limits.max_connect, reactor, _SUBPROTOCOLS
+            adapter.limits.max_packet + adapter.limits.max_connect, reactor, adapter.budget, _SUBPROTOCOLS
         )
 
     def routes(self) -> list[Route]:

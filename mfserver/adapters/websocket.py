@@ -9,6 +9,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 
+from mfserver.budget import Budget
+
 __all__ = [
     "BoundedWebSocket",
     "websocket_factory",
@@ -25,6 +27,7 @@ GOING_AWAY: Final = 1001
 UNSUPPORTED_DATA: Final = 1003
 POLICY_VIOLATION: Final = 1008
 INTERNAL_ERROR: Final = 1011
+TRY_AGAIN_LATER: Final = 1013
 
 #: Seconds between pings, and for the answer to one.
 _PING_INTERVAL: Final = 30
@@ -33,14 +36,21 @@ _PING_TIMEOUT: Final = 30
 _HANDSHAKE_TIMEOUT: Final = 10
 #: A control frame has at most 125 bytes, two of them the close code (RFC 6455, 5.5).
 _MAX_REASON: Final = 123
+#: Pieces of a message that are kept as they came; each costs some forty bytes besides its own.
+_MAX_PIECES: Final = 1024
 
 
 class BoundedWebSocket(WebSocketServerProtocol):
-    """A WebSocket that can say why it closes."""
+    """A WebSocket that can say why it closes, and whose peer makes us keep no more than it may.
+
+    :ivar paused: the peer does not read; to be kept by who is told so by the transport.
+    """
 
     # autobahn would print a line, with what the peer sent in it, for each mistake of a peer.
     log = Logger(observer=LogPublisher())
     transport: Any
+    paused = False
+    _held = 0
 
     @property
     def can_send(self) -> bool:
@@ -53,6 +63,39 @@ class BoundedWebSocket(WebSocketServerProtocol):
         if waiting is not None:  # autobahn would keep it, and us with it
             self.closeHandshakeTimeoutCall = None
             waiting.cancel()
+        self._give_back()
+
+    # --- autobahn's events: what a message that is not complete may cost ---
+
+    def onPing(self, payload: bytes) -> None:
+        # Pongs that nobody reads would pile up; a peer wants no more than the latest (RFC 6455, 5.5.3).
+        if not self.paused:
+            super().onPing(payload)
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        super().onMessageFrameData(payload)
+        if self.failedByMe:
+            return
+        if not self.factory.budget.take(len(payload)):
+            self._give_back()
+            self.message_data, self.frame_data = [], []
+            self._fail_connection(TRY_AGAIN_LATER, "the server is holding too much")
+            return
+        self._held += len(payload)
+        _join(self.frame_data)
+
+    def onMessageFrame(self, payload: bytes) -> None:
+        super().onMessageFrame(payload)
+        _join(self.message_data)
+
+    def onMessageEnd(self) -> None:
+        self._give_back()
+        super().onMessageEnd()
+
+    def _give_back(self) -> None:
+        if self._held:
+            self.factory.budget.give(self._held)
+            self._held = 0
 
     def close(self, code: int, reason: str = "") -> None:
         """Close an open WebSocket; one that is closing already goes on with that.
@@ -72,16 +115,26 @@ class _Timer:
         self.call_later: Callable[..., IDelayedCall] = reactor.callLater
 
 
+def _join(pieces: list[Any]) -> None:
+    """Let many pieces become one, each byte copied a bounded number of times."""
+    if len(pieces) > _MAX_PIECES:
+        whole = pieces[0] if isinstance(pieces[0], bytearray) else bytearray(pieces[0])
+        whole += b"".join(pieces[1:])
+        pieces[:] = [whole]
+
+
 def websocket_factory(
-    max_message: int, reactor: Any, protocols: tuple[str, ...] = ()
+    max_message: int, reactor: Any, budget: Budget, protocols: tuple[str, ...] = ()
 ) -> WebSocketServerFactory:
     """The bounds of a kind of WebSocket.
 
     :param max_message: bytes of one message; a longer one closes with 1009.
+    :param budget: bytes of messages that are not complete, of all clients; past it 1013 closes.
     :param protocols: the subprotocols that are spoken.
     """
     factory = WebSocketServerFactory(protocols=list(protocols), reactor=reactor)
     factory._batched_timer = _Timer(reactor)
+    factory.budget = budget  # type: ignore[attr-defined]
     factory.setProtocolOptions(
         versions=[13],
         webStatus=False,

@@ -21,6 +21,7 @@ from mfserver.adapters.websocket import (
     BoundedWebSocket,
     websocket_factory,
 )
+from mfserver.budget import Budget
 from mfserver.errors import MFServerError, NotAuthorized
 from mfserver.interfaces import IAuthenticator, ILiveConnection, ISubscriber, IThing
 from mfserver.message import Message
@@ -57,7 +58,6 @@ class WSProtocol(BoundedWebSocket):
         self.uncommitted = 0
         self._is_open = False
         self._ended: str | None = None
-        self._paused = False
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
 
@@ -101,7 +101,7 @@ class WSProtocol(BoundedWebSocket):
     def deliver(self, message: Message, qos: int) -> None:
         if not self._is_open:
             return
-        if self._paused:
+        if self.paused:
             self._wait(message, qos)
         else:
             self._send_message(message)
@@ -126,11 +126,11 @@ class WSProtocol(BoundedWebSocket):
     # --- IPushProducer: the transport tells whether the peer reads ---
 
     def pauseProducing(self) -> None:
-        self._paused = True
+        self.paused = True
 
     def resumeProducing(self) -> None:
-        self._paused = False
-        while self._waiting and not self._paused:
+        self.paused = False
+        while self._waiting and not self.paused:
             waiting = self._waiting.popleft()
             self._waiting_bytes -= len(waiting.payload) + 64
             if waiting.channel in self.thing.channels:
@@ -170,6 +170,7 @@ class WSAdapter:
     """Everything that the server's WebSockets share.
 
     :param max_message: bytes of one message.
+    :param budget: bytes of messages that are not complete, of all clients.
     :param max_queued: bytes that may wait for one peer that does not read.
     :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param now: the wall clock, in nanoseconds since 1970.
@@ -186,6 +187,7 @@ class WSAdapter:
         *,
         max_message: int,
         max_queued: int,
+        budget: Budget,
         report: Callable[[str, str], None],
         now: Callable[[], int],
         reactor: Any,
@@ -197,7 +199,7 @@ class WSAdapter:
         self.report = report
         self.dropped = 0
         self.open: set[WSProtocol] = set()
-        self._factory = websocket_factory(max_message, reactor)
+        self._factory = websocket_factory(max_message, reactor, budget)
 
     def routes(self) -> list[Route]:
         """The paths of Mainflux behind its proxy, and those of its bare service."""

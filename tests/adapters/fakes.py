@@ -168,6 +168,7 @@ class House:
             self.router,
             max_message=self.MAX_MESSAGE,
             max_queued=3000,
+            budget=self.budget,
             report=lambda kind, detail: self.reports.append((kind, detail)),
             now=lambda: 1_600_000_000_000_000_000,
             reactor=self.clock,

@@ -2,7 +2,18 @@
 
 from mfserver import message
 from mfserver.message import Message
-from tests.adapters.frames import CLOSE, PING, PONG, WSTestCase, frame, frames
+from tests.adapters.fakes import Wire
+from tests.adapters.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    WSTestCase,
+    close_code,
+    frame,
+    frames,
+)
 
 
 class PingTests(WSTestCase):
@@ -28,8 +39,66 @@ class PingTests(WSTestCase):
         self.assertTrue(wire.aborted)
 
 
+class IncompleteTests(WSTestCase):
+    """What comes of a message before its end is bounded, in bytes and in pieces."""
+
+    def held(self, wire: Wire) -> int:
+        """How many pieces are kept."""
+        return len(wire.protocol.wrappedProtocol.message_data)
+
+    def test_counted(self) -> None:
+        """It counts for the budget of all clients until the message is whole or the peer is gone."""
+        alice, bob = self.open("alice"), self.open("bob", "/mqtt", "Sec-WebSocket-Protocol: mqtt")
+        alice.receive(frame(BINARY, bytes(300), final=False) + frame(CONTINUATION, bytes(100))[:50])
+        bob.receive(frame(BINARY, bytes(200), final=False))
+        self.assertEqual(300 + 50 - 6 + 200, self.house.budget.used)
+        (echo,) = frames(alice.receive(frame(CONTINUATION, bytes(100))[50:]))
+        self.assertEqual(400, len(echo.payload))
+        self.assertEqual(200, self.house.budget.used)
+        bob.lose()
+        self.assertEqual(0, self.house.budget.used)
+
+    def test_too_much(self) -> None:
+        """Who makes it too much is closed with 1013, and the others go on."""
+        self.house.budget.maximum = 500
+        alice, bob = self.open("alice"), self.open("bob")
+        alice.receive(frame(BINARY, bytes(400), final=False))
+        self.assertEqual(1013, close_code(bob.receive(frame(BINARY, bytes(101), final=False))))
+        bob.receive(frame(CONTINUATION, bytes(101)))
+        self.assertEqual(400, self.house.budget.used)
+        self.assertEqual(400, len(frames(alice.receive(frame(CONTINUATION)))[0].payload))
+        self.assertEqual(0, self.house.budget.used)
+
+    def test_small_pieces(self) -> None:
+        """Pieces of one byte, be they frames or segments of one, are not kept each by itself."""
+        self.house.ws._factory.setProtocolOptions(maxMessagePayloadSize=5000)
+        alice = self.open("alice")
+        alice.receive(frame(BINARY, b"x", final=False))
+        for _ in range(2000):
+            alice.receive(frame(CONTINUATION, b"y", final=False))
+        self.assertLess(self.held(alice), 1100)
+        (echo,) = frames(alice.receive(frame(CONTINUATION, b"z")))
+        self.assertEqual(b"x" + b"y" * 2000 + b"z", echo.payload)
+        self.house.ws._factory.setProtocolOptions(maxFramePayloadSize=5000)
+        alice = self.open("alice")
+        for byte in frame(BINARY, bytes(3000))[:-1]:
+            alice.receive(bytes([byte]))
+        self.assertLess(len(alice.protocol.wrappedProtocol.frame_data), 1100)
+
+
 class SlowTests(WSTestCase):
     """A peer that does not read is bounded."""
+
+    def test_pongs(self) -> None:
+        """Pings of a peer that does not read are not answered: the answers would pile up."""
+        for path, headers in ("/ws/channels/c/messages", ()), ("/mqtt", ("Sec-WebSocket-Protocol: mqtt",)):
+            bob = self.open("bob", path, *headers)
+            bob.producer.pauseProducing()
+            self.assertEqual(b"", bob.receive(frame(PING, b"1") * 3))
+            bob.producer.resumeProducing()
+            self.assertEqual(b"2", frames(bob.receive(frame(PING, b"2")))[0].payload)
+            bob.producer.stopProducing()
+            self.house.end_turn()
 
     def publish(self, payload: bytes, qos: int) -> None:
         """A message for everybody on channel c."""
