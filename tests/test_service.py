@@ -137,6 +137,18 @@ class ServiceTestCase(TestCase):
         head, _, content = client.received.partition(b"\r\n\r\n")
         return int(head.split()[1]), head.decode(), content
 
+    async def provision(self) -> tuple[str, str, str]:
+        """A thing's id, its key, and the topic of a channel that it is connected to."""
+        await self.ask("POST", "/users", ACCOUNT)
+        token = json.loads((await self.ask("POST", "/tokens", ACCOUNT))[2])["token"]
+        thing, channel = [
+            (await self.ask("POST", f"/{kind}", {}, token))[1].partition(f"/{kind}/")[2].split("\r\n")[0]
+            for kind in ("things", "channels")
+        ]
+        key = json.loads((await self.ask("GET", f"/things/{thing}", token=token))[2])["key"]
+        self.assertEqual(200, (await self.ask("PUT", f"/channels/{channel}/things/{thing}", None, token))[0])
+        return thing, key, f"channels/{channel}/messages"
+
     async def until(self, condition: Any) -> None:
         """Wait until something is true."""
         for _ in range(int(PATIENCE / 0.01)):
@@ -186,15 +198,7 @@ class RunningTests(ServiceTestCase):
     async def test_everybody_meets(self) -> None:
         """What is made through the API lets a thing in; HTTP reaches MQTT over TLS; the end is told."""
         service = await self.start()
-        await self.ask("POST", "/users", ACCOUNT)
-        token = json.loads((await self.ask("POST", "/tokens", ACCOUNT))[2])["token"]
-        thing, channel = [
-            (await self.ask("POST", f"/{kind}", {}, token))[1].partition(f"/{kind}/")[2].split("\r\n")[0]
-            for kind in ("things", "channels")
-        ]
-        key = json.loads((await self.ask("GET", f"/things/{thing}", token=token))[2])["key"]
-        self.assertEqual(200, (await self.ask("PUT", f"/channels/{channel}/things/{thing}", None, token))[0])
-        topic = f"channels/{channel}/messages"
+        thing, key, topic = await self.provision()
         listener = await self.connect("mqtts")
         connect = encode(Connect(5, "a", user_name=thing, password=key.encode()), 5)
         listener.transport.write(connect + encode(Subscribe(1, [Subscription(topic)]), 5))
@@ -219,6 +223,14 @@ class RunningTests(ServiceTestCase):
         self.assertEqual(0x8B, disconnect.reason_code)
         await listener.lost
         await browser.lost
+
+    async def test_long_messages(self) -> None:
+        """Where longer messages than a body of the API are allowed, the bounds that they meet grow too."""
+        service = await self.start(max_message=8 << 20)
+        self.assertEqual(64 * (8 << 20), service._budget.maximum)
+        _, key, topic = await self.provision()
+        self.assertEqual(202, (await self.ask("POST", f"/http/{topic}", "x" * (2 << 20), key))[0])
+        self.assertEqual(413, (await self.ask("POST", f"/http/{topic}", "x" * (8 << 20), key))[0])
 
     async def test_x509(self) -> None:
         """With certificates: no plain listeners, people need none, and things without one are refused."""
