@@ -29,7 +29,6 @@ from mfserver.mqtt.packets import (
     Disconnect,
     Packet,
     Pingresp,
-    Properties,
     Puback,
     Publish,
     Suback,
@@ -38,6 +37,7 @@ from mfserver.mqtt.packets import (
     Unsubscribe,
     Will,
 )
+from mfserver.mqtt.receiving import Receiver
 from mfserver.mqtt.sending import Sender
 from mfserver.mqtt.session import Session
 
@@ -67,13 +67,11 @@ class Connection:
     :ivar client_id: the client identifier, from CONNECT or assigned.
     :ivar will: the will message of an accepted CONNECT, until a DISCONNECT takes it back. Publish what
         is left here when the connection is over.
-    :ivar unacknowledged: QoS 1 PUBLISHes of the client that wait for :meth:`send_puback`.
     :ivar dropped: messages that were not sent: QoS 0 past ``max_queued_bytes``, or longer than the
         client's Maximum Packet Size.
     """
 
     __slots__ = (
-        "_aliases",
         "_asked",
         "_buffer",
         "_explains",
@@ -81,12 +79,12 @@ class Connection:
         "_last_received",
         "_limits",
         "_needed",
+        "_receiver",
         "_sender",
         "_session_expires_later",
         "_state",
         "client_id",
         "dropped",
-        "unacknowledged",
         "version",
         "will",
     )
@@ -95,7 +93,6 @@ class Connection:
         self.version = 0
         self.client_id = ""
         self.will: Will | None = None
-        self.unacknowledged = 0
         self.dropped = 0
         self._limits = limits
         self._state = _AWAITING_CONNECT
@@ -107,7 +104,7 @@ class Connection:
         self._buffer = bytearray()
         self._needed = 0
         self._sender = Sender(limits.max_queued_bytes)
-        self._aliases: dict[int, str] = {}
+        self._receiver = Receiver(limits)
 
     # --- what the owner calls when something happened ----------------------------------------------------
 
@@ -120,6 +117,11 @@ class Connection:
     def held(self) -> int:
         """Bytes that are kept because what they belong to is not complete or not yet to be looked at."""
         return len(self._buffer)
+
+    @property
+    def unacknowledged(self) -> int:
+        """QoS 1 PUBLISHes of the client that wait for :meth:`send_puback`."""
+        return self._receiver.unacknowledged
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take in what the transport received, however it is split.
@@ -251,7 +253,7 @@ class Connection:
         """Acknowledge a QoS 1 PUBLISH [MQTT-4.3.2-4]. In 3.x a refusal looks like an acceptance."""
         if self._state != _CONNECTED:
             return
-        self.unacknowledged = max(0, self.unacknowledged - 1)
+        self._receiver.acknowledged()
         if not self._explains:
             reason_string = None  # [MQTT-3.1.2-29]
         self._sent(self._sender.explain(Puback(packet_id, reason_code), reason_string))
@@ -386,27 +388,8 @@ class Connection:
     def _publish_received(self, packet: Packet) -> Event:
         """PUBLISH."""
         publish = cast(Publish, packet)
-        self._limits.check_publish(publish)
-        if publish.properties is not None:
-            self._resolve_alias(publish, publish.properties)
-        if publish.qos:
-            self.unacknowledged += 1
-            if self.version == MQTT_5_0 and self.unacknowledged > self._limits.receive_maximum:
-                raise errors.ReceiveMaximumExceeded("the receive maximum is exceeded")  # [MQTT-3.3.4-7]
+        self._receiver.publish(publish, self.version)
         return events.PublishReceived(publish)
-
-    def _resolve_alias(self, publish: Publish, said: Properties) -> None:
-        """Put the topic name where a topic alias stands (3.3.2.3.4)."""
-        alias = cast(int, said.pop(properties.TOPIC_ALIAS, 0))
-        if publish.topic and alias:
-            self._aliases[alias] = publish.topic
-        elif alias:
-            topic = self._aliases.get(alias)
-            if topic is None:
-                raise ProtocolError("a topic alias that was never set")  # 3.3.2.3.4
-            publish.topic = topic
-        if not said:
-            publish.properties = None
 
     def _puback_received(self, packet: Packet) -> Event | None:
         """PUBACK: one for nothing that is in flight is passed over, as no version demands otherwise."""
@@ -483,7 +466,7 @@ class Connection:
         self._state = _CLOSED
         self._buffer.clear()
         self._sender.clear()
-        self._aliases.clear()
+        self._receiver.clear()
         self._asked = None
 
 
