@@ -55,8 +55,9 @@ __all__ = ["MainfluxService"]
 
 #: Bytes that may wait for one subscriber that does not read.
 _MAX_QUEUED: Final = 1 << 20
-#: Bytes of packets and requests that are not complete, of all clients.
-_MAX_INCOMPLETE: Final = 256 << 20
+#: Bytes of packets and requests that are not complete, and of answers that are not read, of all clients;
+#: those from one address may have a quarter of it.
+_MAX_HELD: Final = 256 << 20
 #: Subscriptions of one connection.
 _MAX_SUBSCRIPTIONS: Final = 10_000
 #: Seconds between two looks at the certificate files.
@@ -98,7 +99,8 @@ class MainfluxService(MultiService):
         self._directory = DataDirectory(settings.data_dir)
         self._limit = ConnectionLimit(settings.max_connections, settings.max_connections_per_address)
         self._repeats = Repeats(reactor)
-        self._budget = Budget(max(_MAX_INCOMPLETE, 64 * settings.max_message))
+        held = max(_MAX_HELD, 64 * settings.max_message)
+        self._budget = Budget(held, held // 4)
         self._ports: dict[str, IListeningPort] = {}
         self._tls: ServerContext | None = None
         self._watching: LoopingCall | None = None

@@ -142,7 +142,7 @@ class NumberTests(SynchronousTestCase):
             "User properties": [properties.MAX_USER_PROPERTIES],
             "Topic$": [MAX_LEVELS, MAX_BYTES],
             "Content type": [claims._MAX_CONTENT_TYPE],
-            "Requests and packets": [service._MAX_INCOMPLETE],
+            "Requests and packets": [service._MAX_HELD],
             "Failed keys": [attempts["burst"].default, attempts["patience"].default],
             "Passwords": [default(hash_pool, "queue")],
             "Writes and reads": [database.MAX_WAITING, database.MAX_SCANS],

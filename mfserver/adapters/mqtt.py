@@ -155,7 +155,7 @@ class MQTTProtocol(Protocol):
         self._over = True
         self._stop_deadline()
         adapter = self._adapter
-        adapter.budget.give(self._held)
+        adapter.budget.give(self._held, self._address)
         adapter.connections.discard(self)
         adapter.dropped += self._connection.dropped
         self._connection.receive_eof()
@@ -171,9 +171,9 @@ class MQTTProtocol(Protocol):
         if self._connection.held == self._held:
             return
         budget = self._adapter.budget
-        budget.give(self._held)
+        budget.give(self._held, self._address)
         self._held = self._connection.held
-        if not budget.take(self._held):
+        if not budget.take(self._held, self._address):
             self._held = 0
             self._adapter.report("an MQTT connection failed", f"{self._address}: too much is held for all")
             self.close(mqtt.SERVER_BUSY, "the server is holding too much")

@@ -9,6 +9,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 
+from mfserver.address import network
 from mfserver.budget import Budget
 
 __all__ = [
@@ -76,7 +77,7 @@ class BoundedWebSocket(WebSocketServerProtocol):
         super().onMessageFrameData(payload)
         if self.failedByMe:
             return
-        if not self.factory.budget.take(len(payload)):
+        if not self.factory.budget.take(len(payload), self._address):
             self._give_back()
             self.message_data, self.frame_data = [], []
             self._fail_connection(TRY_AGAIN_LATER, "the server is holding too much")
@@ -92,9 +93,13 @@ class BoundedWebSocket(WebSocketServerProtocol):
         self._give_back()
         super().onMessageEnd()
 
+    @property
+    def _address(self) -> str:
+        return network(getattr(self.transport.getPeer(), "host", ""))
+
     def _give_back(self) -> None:
         if self._held:
-            self.factory.budget.give(self._held)
+            self.factory.budget.give(self._held, self._address)
             self._held = 0
 
     def close(self, code: int, reason: str = "") -> None:

@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
+from mfserver.address import network
 from mfserver.api.resource import Root, answer_error, set_headers
 from mfserver.budget import Budget
 from mfserver.errors import MFServerError, Overloaded, TooLarge
@@ -35,6 +36,8 @@ BODY: Final = 30.0
 BODY_RATE: Final = 4096
 #: Seconds to read on after an answer that came before the end of the body, so that the peer sees the answer.
 LINGER: Final = 2.0
+#: Bytes of an answer that are not counted: as much as a transport takes before it asks to wait.
+LONG: Final = 65_536
 #: Bytes of a body, where nothing else is said.
 MAX_BODY: Final = 1_048_576
 
@@ -54,11 +57,23 @@ class BoundedRequest(Request):
         site = self.channel.site
         if self.received + len(data) > site.max_body:
             self.channel.refuse(self)
-        elif not site.budget.take(len(data)):
+        elif not site.budget.take(len(data), self.channel.address):
             self.channel.refuse(self, Overloaded("the server is holding too many requests"))
         else:
             self.received += len(data)
             self.content.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Write a part of the answer.
+
+        :raises Overloaded: it is long, and clients that do not read theirs make the server hold too much.
+        """
+        channel = getattr(self, "channel", None)
+        if channel is None:
+            return
+        channel.hold(len(data))
+        super().write(data)
+        channel.let_go()
 
     def finish(self) -> None:
         """The answer is complete, and the body not needed any more."""
@@ -73,7 +88,7 @@ class BoundedRequest(Request):
     def _give_back(self) -> None:
         channel = getattr(self, "channel", None)  # twisted.web takes it away at the end
         if channel is not None:
-            channel.site.budget.give(self.received)
+            channel.site.budget.give(self.received, channel.address)
             self.received = 0
 
 
@@ -90,11 +105,14 @@ class BoundedChannel(HTTPChannel):
     _deadline: IDelayedCall | None = None
     _resting = False
     _unread = 0
+    _unsent = 0
+    address = ""
     transport: Any
 
     def connectionMade(self) -> None:
         """Expect the first request."""
         super().connectionMade()
+        self.address = network(getattr(self.transport.getPeer(), "host", ""))
         self._expect(HEADERS)
 
     def dataReceived(self, data: bytes) -> None:
@@ -166,6 +184,22 @@ class BoundedChannel(HTTPChannel):
         answer_error(request, error or TooLarge(f"a body has at most {bound} bytes", bound))
         self._expect(LINGER)
 
+    def hold(self, length: int) -> None:
+        """Count an answer that is about to be written, until the transport is rid of it.
+
+        :raises Overloaded: there is no room for it.
+        """
+        if length > LONG:
+            if not self.site.budget.take(length, self.address):
+                raise Overloaded("the server is holding too many answers")
+            self._unsent += length
+
+    def let_go(self) -> None:
+        """Count no answers any more, unless the peer does not read."""
+        if not self.paused:
+            self.site.budget.give(self._unsent, self.address)
+            self._unsent = 0
+
     def loseConnection(self) -> None:
         """Close, and after :data:`IDLE` seconds cut off a peer that does not read what is left to send."""
         self._close(IDLE)
@@ -179,13 +213,16 @@ class BoundedChannel(HTTPChannel):
     def resumeProducing(self) -> None:
         """Serve what waits."""
         self.paused = False
+        self.let_go()
         super().resumeProducing()
         if not self.closing:
             super().dataReceived(b"")
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Forget the deadlines."""
+        """Forget the deadlines, and what was not sent."""
         self._expect(None)
+        self.paused = False
+        self.let_go()
         super().connectionLost(reason)
 
     def _drain(self, data: bytes) -> None:
@@ -234,7 +271,7 @@ class BoundedSite(Site):
     """A site without an access log: a query string may hold a key.
 
     :ivar max_body: bytes of a request's body.
-    :ivar budget: bytes of all bodies that are held at a time.
+    :ivar budget: bytes of all bodies, and of all answers that are not read, that are held at a time.
     """
 
     protocol = BoundedChannel  # type: ignore[assignment]  # twisted.web's own wraps a channel for HTTP/2
@@ -273,6 +310,7 @@ def make_site(
 
     :param clock: what deadlines are measured by.
     :param max_body: bytes of a request's body; a longer one is answered 413 before it is read.
-    :param budget: bytes of all bodies that are held at a time; past it 503. By default of 64 bodies.
+    :param budget: bytes of all bodies and unread answers that are held at a time; past it 503. By default
+        of 64 bodies.
     """
     return BoundedSite(Root(routes), clock, max_body, budget or Budget(64 * max_body))
