@@ -211,13 +211,12 @@ GOOD: list[Good] = [case for version in _ALL for case in _every_version(version)
 GOOD += _ONLY_3_1 + _ONLY_3_1_1 + _ONLY_5_0
 
 
-def _bad_everywhere(version: int) -> list[Bad]:
-    """What no version allows."""
+def _bad_connects(version: int) -> list[Bad]:
+    """What no version allows in a CONNECT."""
     p = _p(version)
     m: type[MQTTError] = MalformedPacket
     good = b"\0\1x"
     return [
-        Bad("type 0 is reserved", version, b"\0\0", m),
         Bad("CONNECT with flags", version, b"\x11" + connect_bytes(version, 2, p + good)[1:], m),
         Bad("CONNECT with nothing behind the level", version, framed(0x10, b"\0\4MQTT\4"), m),
         Bad("CONNECT that is empty", version, b"\x10\0", m),
@@ -259,6 +258,16 @@ def _bad_everywhere(version: int) -> list[Bad]:
         Bad("CONNECT of MQIsdp 4", version, framed(0x10, b"\0\6MQIsdp\4\2\0\0"), UnsupportedProtocolVersion),
         Bad("CONNECT of MQTT 6", version, framed(0x10, b"\0\4MQTT\6\2\0\0"), UnsupportedProtocolVersion),
         Bad("CONNECT of MQTT 3", version, framed(0x10, b"\0\4MQTT\3\2\0\0"), UnsupportedProtocolVersion),
+    ]
+
+
+def _bad_everywhere(version: int) -> list[Bad]:
+    """What no version allows."""
+    p = _p(version)
+    m: type[MQTTError] = MalformedPacket
+    return [
+        *_bad_connects(version),
+        Bad("type 0 is reserved", version, b"\0\0", m),
         Bad("PUBLISH at QoS 3", version, framed(0x36, _TOPIC + _ID + p), m),  # [MQTT-3.3.1-4]
         Bad("PUBLISH with #", version, framed(0x30, b"\0\3a/#" + p), m),  # [MQTT-3.3.2-2]
         Bad("PUBLISH with +", version, framed(0x30, b"\0\1+" + p), m),  # [MQTT-3.3.2-2]

@@ -235,6 +235,21 @@ class SendTests(SynchronousTestCase):
             self.assertEqual(len(connection.receive_data(refused + refused, 1.0)), 1)
             self.assertEqual(split(connection.data_to_send(), version), [Publish("t", b"4", 1, packet_id=4)])
 
+    def test_an_acknowledgement_while_the_transport_takes_no_more(self) -> None:
+        """What it makes room for waits on, and may still be dropped when the client lost the right to it."""
+        for lost, expected in ((False, [b"2"]), (True, [])):
+            connection = connected(limits=Limits(send_quota=1))
+            for payload in (b"1", b"2"):
+                connection.send_publish(encode_publish_parts(4, "a", payload, 1))
+            connection.data_to_send()
+            connection.pause()
+            connection.receive_data(encode(Puback(1), 4), 1.0)
+            if lost:
+                connection.discard(lambda topic: topic == "a")
+            connection.resume()
+            sent = split(connection.data_to_send(), 4)
+            self.assertEqual(expected, [packet.payload for packet in sent if isinstance(packet, Publish)])
+
     def test_an_acknowledgement_when_nothing_waits(self) -> None:
         """It frees its identifier and sends nothing [MQTT-4.3.2-3]."""
         connection = connected(4, Limits(send_quota=1))
