@@ -19,8 +19,12 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd --nodaemon --pidfile= mainflux $(ARGS)
 
+# trial hides what its workers print: the table of identity is shown when they are done.
+SHOW_TABLE = cat _trial_temp/_identity_table.txt 2> /dev/null || true
+
 test: $(VENV)/.tested
-	@$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS)
+	@$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS); \
+	    status=$$?; $(SHOW_TABLE); exit $$status
 
 check: lint types test
 
@@ -36,6 +40,7 @@ coverage: $(VENV)/.dev
 	@$(BIN)/coverage erase
 	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m twisted.trial \
 	    --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS)
+	@$(SHOW_TABLE)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_bounds.py
 
