@@ -2,7 +2,7 @@
 
 from ipaddress import IPv6Address, ip_address
 
-__all__ = ["network"]
+__all__ = ["network", "subject"]
 
 
 def network(host: str) -> str:
@@ -20,3 +20,8 @@ def network(host: str) -> str:
             return str(address.ipv4_mapped)
         return f"{IPv6Address(int(address) >> 64 << 64)}/64"
     return str(address)
+
+
+def subject(host: str) -> str:
+    """What failures from an address are counted by, in every room that counts them alike."""
+    return f"address {network(host)}"

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mfserver.address import network
+from mfserver.address import network, subject
 
 
 class NetworkTests(SynchronousTestCase):
@@ -21,6 +21,9 @@ class NetworkTests(SynchronousTestCase):
         ):
             with self.subTest(host=host):
                 self.assertEqual(network(host), expected)
+
+    def test_failures_are_counted_by_network(self) -> None:
+        self.assertEqual("address 2001:db8::/64", subject("2001:db8::1"))
 
     def test_a_network_is_its_own(self) -> None:
         """So that it does no harm to ask twice."""

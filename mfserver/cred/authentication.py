@@ -7,7 +7,7 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from mfserver.address import network
+from mfserver.address import subject
 from mfserver.cred.access import Access, Presence
 from mfserver.cred.checkers import ClientCertificateChecker, ThingKeyChecker, UserTokenChecker
 from mfserver.cred.credentials import ClientCertificate, ThingKey, UserToken
@@ -80,14 +80,14 @@ class Authenticator:
         self, claims: Claims, peer: IPeer | None, connection: ILiveConnection | None
     ) -> tuple[IThing, Callable[[], None]]:
         credentials, peer = self._credentials(claims, peer)
-        subject = f"address {network(claims.address)}"
+        guesser = subject(claims.address)
         # Before any look-up, and for good keys too: else the pause would tell which ones are good.
-        await self._attempts.admit(subject)
+        await self._attempts.admit(guesser)
         try:
             _, avatar, logout = await self._portal.login(credentials, Presence(connection, peer), IThing)
         except (Unauthenticated, NotAuthorized):
             if claims.keys:
-                self._attempts.failed(subject)
+                self._attempts.failed(guesser)
             raise
         return IThing(avatar), logout
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mfserver.address import subject
 from mfserver.errors import Conflict, Invalid, NotFound, Unauthenticated
 from mfserver.interfaces import IAttempts, IChanges, IThingStore
 from mfserver.provisioning.fields import MAX_BULK, check_metadata, check_name, is_id, new_id
@@ -92,11 +93,11 @@ class Things:
         """
         _check_key(key, "")
         identity = _id(thing)
-        await self.attempts.admit(_address(address))
+        await self.attempts.admit(subject(address))
         try:
             await self.store.set_key(owner, identity, key)
         except Conflict:
-            self.attempts.failed(_address(address))
+            self.attempts.failed(subject(address))
             raise
         self.changes.changed(Change(things=(identity,)))
 
@@ -111,10 +112,10 @@ class Things:
         :raises Unauthenticated: no thing's.
         :raises SlowDown: too many failures of this address.
         """
-        await self.attempts.admit(_address(address))
+        await self.attempts.admit(subject(address))
         thing = await self.store.by_key(key) if is_thing_key(key) else None
         if thing is None:
-            self.attempts.failed(_address(address))
+            self.attempts.failed(subject(address))
             raise Unauthenticated("no thing has this key")
         return thing.id
 
@@ -126,11 +127,11 @@ class Things:
         if all(each.key is None for each in new):
             await self.store.add(things)
             return things
-        await self.attempts.admit(_address(address))
+        await self.attempts.admit(subject(address))
         try:
             await self.store.add(things)
         except Conflict:
-            self.attempts.failed(_address(address))
+            self.attempts.failed(subject(address))
             raise
         return things
 
@@ -154,7 +155,3 @@ def _id(thing: str) -> ThingId:
     if not is_id(thing):
         raise NotFound("no such thing")
     return ThingId(thing)
-
-
-def _address(address: str) -> str:
-    return f"address {address}"

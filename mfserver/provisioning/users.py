@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from hmac import compare_digest
 
+from mfserver.address import subject
 from mfserver.errors import NotFound, Unauthenticated
 from mfserver.interfaces import IAttempts, IPasswords, ITokens, IUserStore
 from mfserver.provisioning.fields import (
@@ -61,7 +62,7 @@ class Users:
         """
         check_email(email)
         check_password(password)
-        subjects = _address(address), _account(email)
+        subjects = subject(address), _account(email)
         await self.attempts.admit(*subjects)
         user = await self.store.by_email(email)
         known = await self.passwords.verify(password, None if user is None else user.password_hash)
@@ -93,7 +94,7 @@ class Users:
         check_password(old, "old_password")
         check_new_password(new)
         account = await self.profile(user)
-        subjects = _address(address), _account(account.email)
+        subjects = subject(address), _account(account.email)
         await self.attempts.admit(*subjects)
         if not await self.passwords.verify(old, account.password_hash):
             self.attempts.failed(*subjects)
@@ -106,14 +107,10 @@ class Users:
         """:raises Unauthenticated: this is not the token that registration needs."""
         if token is None:
             raise Unauthenticated("registration needs the registration token")
-        await self.attempts.admit(_address(address))
+        await self.attempts.admit(subject(address))
         if not compare_digest(token.encode(), wanted.encode()):
-            self.attempts.failed(_address(address))
+            self.attempts.failed(subject(address))
             raise Unauthenticated("wrong registration token")
-
-
-def _address(address: str) -> str:
-    return f"address {address}"
 
 
 def _account(email: str) -> str:
