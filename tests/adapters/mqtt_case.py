@@ -11,6 +11,7 @@ from mfserver.mqtt.packets import (
     Connect,
     Disconnect,
     Packet,
+    Puback,
     Publish,
     Suback,
     Subscribe,
@@ -33,8 +34,22 @@ def packets(data: bytes, version: int = 5) -> list[Packet]:
 
 def disconnects(wire: Wire, version: int = 5) -> list[int]:
     """The reason codes of the DISCONNECTs that were written."""
-    found = packets(wire.take(), version)
-    return [one.reason_code for one in found if isinstance(one, Disconnect)]
+    return disconnects_in(packets(wire.take(), version))
+
+
+def disconnects_in(answer: list[Packet]) -> list[int]:
+    """The reason code of each DISCONNECT."""
+    return [one.reason_code for one in answer if isinstance(one, Disconnect)]
+
+
+def pubacks(answer: list[Packet]) -> list[tuple[int, int]]:
+    """Packet identifier and reason code of each PUBACK."""
+    return [(one.packet_id, one.reason_code) for one in answer if isinstance(one, Puback)]
+
+
+def publishes(answer: list[Packet]) -> list[Publish]:
+    """Each PUBLISH."""
+    return [one for one in answer if isinstance(one, Publish)]
 
 
 class MQTTTestCase(SynchronousTestCase):
