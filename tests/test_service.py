@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import reactor, ssl
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import Protocol, connectionDone
@@ -231,6 +231,15 @@ class RunningTests(ServiceTestCase):
         _, key, topic = await self.provision()
         self.assertEqual(202, (await self.ask("POST", f"/http/{topic}", "x" * (2 << 20), key))[0])
         self.assertEqual(413, (await self.ask("POST", f"/http/{topic}", "x" * (8 << 20), key))[0])
+
+    async def test_guesses_of_keys_keep_nobody_from_logging_in(self) -> None:
+        """Failed keys of an address are refused for a while (429); the people behind it log in meanwhile."""
+        await self.start()
+        await self.ask("POST", "/users", ACCOUNT)
+        guess = {"token": "nobody-has-this-key"}
+        await gatherResults([Deferred.fromCoroutine(self.ask("POST", "/identify", guess)) for _ in range(40)])
+        self.assertEqual(429, (await self.ask("POST", "/identify", guess))[0])
+        self.assertEqual(201, (await self.ask("POST", "/tokens", ACCOUNT))[0])
 
     async def test_x509(self) -> None:
         """With certificates: no plain listeners, people need none, and things without one are refused."""
