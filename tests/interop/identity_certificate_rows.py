@@ -64,46 +64,9 @@ def _other(oid: ObjectIdentifier, text: str) -> "x509.NameAttribute[str]":
 
 def _hostile(world: World) -> Iterator[tuple[str, Identity, str]]:
     """What it is called, the certificate, and its common name where it has one."""
-    own, victim = world.own.key, world.victim.key
+    victim = world.victim.key
     issue = world.authority.client
-    names = {
-        "own,CN=victim": f"{own},CN={victim}",
-        "own, CN=victim": f"{own}, CN={victim}",
-        "own+CN=victim": f"{own}+CN={victim}",
-        "own/CN=victim": f"{own}/CN={victim}",
-        "a/CN=victim": f"a/CN={victim}",
-        "CN=victim": f"CN={victim}",
-        "victim,O=Evil": f"{victim},O=Evil",
-        "victim/O=Evil": f"{victim}/O=Evil",
-        "victim=": f"{victim}=",
-        "victim+": f"{victim}+",
-        "victim and NUL": f"{victim}\0",
-        "victim, NUL, more": f"{victim}\0.example.org",
-        "NUL and victim": f"\0{victim}",
-        "own, NUL, victim": f"{own}\0{victim}",
-        "own, escaped comma, CN=victim": f"{own}\\,CN={victim}",
-        "own, comma in hexadecimal, CN=victim": f"{own}\\2CCN={victim}",
-        "victim and newline": f"{victim}\n",
-        "blank and victim": f" {victim}",
-        "victim and blank": f"{victim} ",
-        "victim in capitals": victim.upper(),
-        "victim but for its end": victim[:-1],
-        "victim but for its beginning": victim[1:],
-        "victim and a character": f"{victim}a",
-        "wildcard": "*",
-        "victim's beginning and wildcard": f"{victim[:-1]}*",
-        "more than 64 characters, victim first": victim + "a" * 64,
-        "more than 64 characters, victim last": "a" * 64 + victim,
-        "more than 64 characters, victim and blanks": victim.ljust(80),
-        "65 characters": "a" * 65,
-        "nothing": "",
-        "victim's thing id": world.victim.id,
-        "own thing id": world.own.id,
-        "fullwidth digits": "".join(chr(ord(c) + 0xFEE0) if c.isdigit() else c for c in victim),
-        "victim with a zero-width blank": f"{victim}\u200b",
-        "a key that nobody has": "nobody-has-this-key",
-    }
-    for what, text in names.items():
+    for what, text in _common_names(world).items():
         yield f"CN {what}", issue(subject(common_name(text))), text
     for kind in _ASN1Type.BMPString, _ASN1Type.UniversalString:
         yield f"CN victim as {kind.name}", issue(subject(common_name(victim, kind))), ""
@@ -217,3 +180,45 @@ def handshake_row(world: World, trick: str, spoken: Spoken, saying: Saying) -> R
         return "the server spoke"
 
     return Row(trick, spoken.name, HANDSHAKE, attempt)
+
+
+def _common_names(world: World) -> dict[str, str]:
+    """Common names that are not the victim's key, by what they are called."""
+    own, victim = world.own.key, world.victim.key
+    return {
+        "own,CN=victim": f"{own},CN={victim}",
+        "own, CN=victim": f"{own}, CN={victim}",
+        "own+CN=victim": f"{own}+CN={victim}",
+        "own/CN=victim": f"{own}/CN={victim}",
+        "a/CN=victim": f"a/CN={victim}",
+        "CN=victim": f"CN={victim}",
+        "victim,O=Evil": f"{victim},O=Evil",
+        "victim/O=Evil": f"{victim}/O=Evil",
+        "victim=": f"{victim}=",
+        "victim+": f"{victim}+",
+        "victim and NUL": f"{victim}\0",
+        "victim, NUL, more": f"{victim}\0.example.org",
+        "NUL and victim": f"\0{victim}",
+        "own, NUL, victim": f"{own}\0{victim}",
+        "own, escaped comma, CN=victim": f"{own}\\,CN={victim}",
+        "own, comma in hexadecimal, CN=victim": f"{own}\\2CCN={victim}",
+        "victim and newline": f"{victim}\n",
+        "blank and victim": f" {victim}",
+        "victim and blank": f"{victim} ",
+        "victim in capitals": victim.upper(),
+        "victim but for its end": victim[:-1],
+        "victim but for its beginning": victim[1:],
+        "victim and a character": f"{victim}a",
+        "wildcard": "*",
+        "victim's beginning and wildcard": f"{victim[:-1]}*",
+        "more than 64 characters, victim first": victim + "a" * 64,
+        "more than 64 characters, victim last": "a" * 64 + victim,
+        "more than 64 characters, victim and blanks": victim.ljust(80),
+        "65 characters": "a" * 65,
+        "nothing": "",
+        "victim's thing id": world.victim.id,
+        "own thing id": world.own.id,
+        "fullwidth digits": "".join(chr(ord(c) + 0xFEE0) if c.isdigit() else c for c in victim),
+        "victim with a zero-width blank": f"{victim}\u200b",
+        "a key that nobody has": "nobody-has-this-key",
+    }
