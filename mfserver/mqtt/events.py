@@ -87,5 +87,7 @@ class ConnectionFailed(Event):
     __slots__ = ("error", "text")
 
     def __init__(self, error: MQTTError) -> None:
+        # Its traceback would hold the frames that hold this event: a circle for every hostile packet.
+        error.__traceback__ = error.__context__ = None
         self.error = error
         self.text = str(error)

@@ -80,6 +80,7 @@ class LimitedFactory:
         lost = protocol.connectionLost
 
         def release(reason: Failure = connectionDone) -> None:
+            del protocol.connectionLost  # else protocol and function would hold each other
             limit.release(address)
             lost(reason)
 

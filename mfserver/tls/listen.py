@@ -188,6 +188,8 @@ class _Handshake(Protocol):
         self._stop_deadline()
         self._factory.context.handshakes_failed += 1
         self._factory.report("a TLS handshake failed", f"{_host(self._address)}: {_why(reason.value)}")
+        # Its traceback holds the frames that hold the connection: a circle for every hostile handshake.
+        reason.cleanFailure()
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
