@@ -57,10 +57,14 @@ class DataDirectory:
                 "--data-dir",
             ) from error
         self._lock = lock
+        self._forget_listening()  # of a server that was killed
         return made
 
     def write_listening(self, listening: Mapping[str, Any]) -> None:
-        """Tell other programs where the server listens, in ``listening.json``: whole or not at all."""
+        """Tell other programs where the server listens, in ``listening.json``: whole or not at all.
+
+        :raises OSError: it cannot be written.
+        """
         self._write("listening.json", json.dumps(listening))
 
     def registration_token(self) -> str:
@@ -92,18 +96,25 @@ class DataDirectory:
     def _write(self, name: str, text: str) -> None:
         """Write a file that only its owner may read, whole or not at all."""
         descriptor, new = tempfile.mkstemp(dir=self.path, prefix=f".{name}-")  # mode 0600
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            hand_over(descriptor, self.path)
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self.file(name))
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                hand_over(descriptor, self.path)
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self.file(name))
+        except OSError:
+            os.unlink(new)
+            raise
+
+    def _forget_listening(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.file("listening.json"))
 
     def close(self) -> None:
         """Let the next server have it."""
         if self._lock is None:
             return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.file("listening.json"))
+        self._forget_listening()
         os.close(self._lock)
         self._lock = None

@@ -112,6 +112,7 @@ class MainfluxService(MultiService):
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             # Until the reactor runs, Ctrl-C ends us by its signal and not with Python's traceback.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the files are read right now
         try:
             self._prepare()
         except ConfigurationError as error:
@@ -145,7 +146,7 @@ class MainfluxService(MultiService):
         self._raise_file_limit()
         self._tls = self._tls_context()
         token_secret = load_or_make(directory.file("token.secret"))
-        key_secret = load_or_make(directory.file("thing-key.secret"))
+        key_secret = self._thing_key_secret()
         url = settings.database or "sqlite:///" + directory.file("mfserver.db")
         self._store = store = Store(url, partial(digest, key_secret), self._reactor)
         self._watch = CertificateWatch(self._reactor, time.time)
@@ -165,6 +166,17 @@ class MainfluxService(MultiService):
         self._build_adapters(things)
         api = self._build_api(store, access, attempts, Tokens(token_secret, time.time), people)
         self._open_ports(api)
+
+    def _thing_key_secret(self) -> bytes:
+        """The secret that the database finds thing keys by: with another one it would find none."""
+        secret, database = self._directory.file("thing-key.secret"), self._directory.file("mfserver.db")
+        if self._settings.database is None and os.path.exists(database) and not os.path.exists(secret):
+            raise ConfigurationError(
+                f"{secret} is missing, and the things in {database} cannot be found without it: "
+                "put it back from a copy of the data directory",
+                "--data-dir",
+            )
+        return load_or_make(secret)
 
     def _tls_context(self) -> ServerContext:
         """The context of all TLS listeners; what is missing of the default files is made."""
@@ -319,7 +331,10 @@ class MainfluxService(MultiService):
                 self._log.info(
                     "{name} listens on {host} port {port}", name=name, host=host.host, port=host.port
                 )
-        self._directory.write_listening(listening)
+        try:
+            self._directory.write_listening(listening)
+        except OSError as error:
+            self._log.warn("listening.json cannot be written: {reason}", reason=error.strerror)
         _tell_systemd("READY=1")
         self._log.info(
             "mfserver {version} is ready; things prove themselves with {proof}. Try: {command}",

@@ -93,6 +93,22 @@ class DataDirectoryTests(SynchronousTestCase):
         self.directory.close()
         self.assertEqual(["lock"], os.listdir(self.path))
 
+    def test_listening_of_a_killed_server(self) -> None:
+        """Where a server that was killed listened, the next one does not say."""
+        self.directory.open()
+        self.directory.write_listening({"pid": 1})
+        assert self.directory._lock is not None
+        os.close(self.directory._lock)
+        DataDirectory(str(self.path)).open()
+        self.assertFalse(self.path.joinpath("listening.json").exists())
+
+    def test_no_half_file(self) -> None:
+        """What cannot be written leaves nothing behind."""
+        self.directory.open()
+        self.path.joinpath("listening.json").mkdir()
+        self.assertRaises(OSError, self.directory.write_listening, {})
+        self.assertEqual(["listening.json", "lock"], sorted(os.listdir(self.path)))
+
     def test_registration_token(self) -> None:
         """Made once, hard to guess, 0600; one that its owner wrote counts, but for the space around it."""
         self.directory.open()

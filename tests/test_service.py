@@ -195,6 +195,18 @@ class RunningTests(ServiceTestCase):
         self.assertEqual(made, self.path.joinpath("pki", "ca.crt").read_bytes())
         self.assertEqual(201, (await self.ask("POST", "/tokens", ACCOUNT))[0])
 
+    async def test_no_room_for_listening(self) -> None:
+        """A server that cannot write listening.json says so in one line, and serves."""
+        service = self.service()
+        service.privilegedStartService()
+        self.path.joinpath("listening.json").mkdir()
+        self.addCleanup(self.path.joinpath("listening.json").rmdir)
+        self.addCleanup(self.stop, service)
+        service.startService()
+        await deferLater(reactor, 0)
+        self.assertEqual(1, len(self.logged("listening.json cannot be written")))
+        self.assertEqual(1, len(self.logged("is ready")))
+
     async def test_everybody_meets(self) -> None:
         """What is made through the API lets a thing in; HTTP reaches MQTT over TLS; the end is told."""
         service = await self.start()
@@ -420,6 +432,13 @@ class RefusalTests(ServiceTestCase):
         self.path.write_text("a file")
         self.assertIn(f"the data directory {self.path} cannot be used", self.refused(self.service()))
         self.path.unlink()
+
+    async def test_secret_is_missing(self) -> None:
+        """A database without the secret of its keys is not served with another one."""
+        await self.stop(await self.start())
+        self.path.joinpath("thing-key.secret").unlink()
+        self.assertIn("thing-key.secret is missing", self.refused(self.service()))
+        self.assertFalse(self.path.joinpath("thing-key.secret").exists())
 
     async def test_database(self) -> None:
         """The database is opened last, when the ports are there already."""

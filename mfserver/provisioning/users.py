@@ -1,7 +1,8 @@
 """People: who may register, who may log in, and what they may change about themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hmac import compare_digest
+from typing import Final
 
 from mfserver.address import subject
 from mfserver.errors import NotFound, Unauthenticated
@@ -13,9 +14,13 @@ from mfserver.provisioning.fields import (
     check_password,
     new_id,
 )
+from mfserver.provisioning.turnstile import Turnstile
 from mfserver.records import Metadata, User, UserId
 
 __all__ = ["Users"]
+
+# Of the passwords that may be under way or wait in all; each takes a core for 50 to 200 ms.
+_HASHES_PER_ADDRESS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Users:
     :ivar attempts: counts failed passwords and registration tokens, per address and per account. A success
         clears the account alone: else a guesser would clear the address with an account of their own.
     :ivar registration_token: what somebody has to show to register; None where anyone may.
+    :ivar turnstile: how many passwords of one address may be looked at together; more get ``SlowDown``.
     """
 
     store: IUserStore
@@ -34,6 +40,7 @@ class Users:
     tokens: ITokens
     attempts: IAttempts
     registration_token: str | None = None
+    turnstile: Turnstile = field(default_factory=lambda: Turnstile(_HASHES_PER_ADDRESS))
 
     async def register(
         self, address: str, token: str | None, email: str, password: str, metadata: Metadata | None
@@ -50,7 +57,9 @@ class Users:
         check_email(email)
         check_new_password(password)
         check_metadata(metadata)
-        user = User(UserId(new_id()), email, await self.passwords.hash(password), metadata)
+        with self.turnstile.passed(address):
+            password_hash = await self.passwords.hash(password)
+        user = User(UserId(new_id()), email, password_hash, metadata)
         await self.store.add(user)
         return user.id
 
@@ -65,7 +74,8 @@ class Users:
         subjects = subject(address), _account(email)
         await self.attempts.admit(*subjects)
         user = await self.store.by_email(email)
-        known = await self.passwords.verify(password, None if user is None else user.password_hash)
+        with self.turnstile.passed(address):
+            known = await self.passwords.verify(password, None if user is None else user.password_hash)
         if user is None or not known:
             self.attempts.failed(*subjects)
             raise Unauthenticated("wrong e-mail address or password")
@@ -96,12 +106,14 @@ class Users:
         account = await self.profile(user)
         subjects = subject(address), _account(account.email)
         await self.attempts.admit(*subjects)
-        if not await self.passwords.verify(old, account.password_hash):
-            self.attempts.failed(*subjects)
-            raise Unauthenticated("wrong old password")
-        self.attempts.succeeded(_account(account.email))
+        with self.turnstile.passed(address):
+            if not await self.passwords.verify(old, account.password_hash):
+                self.attempts.failed(*subjects)
+                raise Unauthenticated("wrong old password")
+            self.attempts.succeeded(_account(account.email))
+            password_hash = await self.passwords.hash(new)
         # The generation of the account whose password was verified: of two changes at once one fails.
-        await self.store.set_password(user, await self.passwords.hash(new), account.generation)
+        await self.store.set_password(user, password_hash, account.generation)
 
     async def _check_registration(self, address: str, token: str | None, wanted: str) -> None:
         """:raises Unauthenticated: this is not the token that registration needs."""

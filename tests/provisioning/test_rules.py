@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mfserver.errors import Conflict, Invalid, NotFound, Unauthenticated
+from mfserver.errors import Conflict, Invalid, NotFound, SlowDown, Unauthenticated
 from mfserver.provisioning.channels import Channels
 from mfserver.provisioning.connections import Connections
 from mfserver.provisioning.fields import MAX_DEPTH, MAX_METADATA, check_email, check_metadata, is_id, new_id
@@ -36,6 +36,34 @@ class RulesTestCase(SynchronousTestCase):
 
     def run_rule(self, rule: Coroutine[Any, Any, T]) -> "Deferred[T]":
         return Deferred.fromCoroutine(rule)
+
+
+class CrowdTests(RulesTestCase):
+    """One address fills no queue that everybody stands in."""
+
+    def test_share(self) -> None:
+        """The ninth password of one address at once is refused; another address is not, nor the next one."""
+        waiting: list[Deferred[str]] = []
+
+        def hash_later(password: str) -> "Deferred[str]":
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.passwords.hash = hash_later  # type: ignore[method-assign]
+
+        def register(number: int, address: str) -> "Deferred[UserId]":
+            return self.run_rule(
+                self.users.register(address, None, f"{number}@example.org", "12345678", None)
+            )
+
+        crowd = [register(number, "a") for number in range(8)]
+        self.failureResultOf(register(8, "a"), SlowDown)
+        other = register(9, "b")
+        for hashed in waiting:
+            hashed.callback("hash")
+        for made in [*crowd, other]:
+            self.successResultOf(made)
+        self.assertNoResult(register(10, "a"))
 
 
 class PasswordRaceTests(RulesTestCase):
