@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 __all__ = ["Turn", "Flushable"]
@@ -28,14 +29,19 @@ class Turn:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._waiting: dict[Flushable, None] = {}
+        self._end_call: IDelayedCall | None = None
 
     def add(self, flushable: Flushable) -> None:
         """Flush it before this turn ends; asking again is free."""
-        if not self._waiting:
-            self._reactor.callLater(0, self._end)
+        if self._end_call is None:
+            self._end_call = self._reactor.callLater(0, self._end)
+        elif self._end_call.getTime() > self._reactor.seconds():
+            # Somebody set the clock back: without this the end of the turn would be that far away.
+            self._end_call.reset(0)
         self._waiting[flushable] = None
 
     def _end(self) -> None:
+        self._end_call = None
         waiting, self._waiting = self._waiting, {}
         for flushable in waiting:
             try:

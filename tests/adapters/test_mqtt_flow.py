@@ -58,6 +58,17 @@ class TurnTests(MQTTTestCase):
         self.assertEqual(1, counted.count)
 
 
+    def test_clock_set_back(self) -> None:
+        """A clock that is set back in the middle of a turn holds nothing up."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/#")
+        alice.receive(encode(Publish(TOPIC, b"1"), 5))
+        self.house.clock.rightNow -= 3600.0
+        alice.receive(encode(Publish(TOPIC, b"2"), 5))
+        self.house.end_turn()
+        self.assertEqual([b"1", b"2"], [payload for _, payload, _ in self.delivered(bob)])
+
+
 class BackPressureTests(MQTTTestCase):
     """A client that does not read is bounded."""
 
