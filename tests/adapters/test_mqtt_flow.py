@@ -57,7 +57,6 @@ class TurnTests(MQTTTestCase):
         self.house.end_turn()
         self.assertEqual(1, counted.count)
 
-
     def test_clock_set_back(self) -> None:
         """A clock that is set back in the middle of a turn holds nothing up."""
         alice, bob = self.connect("alice"), self.connect("bob")
