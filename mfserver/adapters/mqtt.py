@@ -211,7 +211,7 @@ class MQTTProtocol(Protocol):
         self.close(mqtt.NOT_AUTHORIZED, reason)
 
     def channel_lost(self, channel: ChannelId) -> None:
-        """Nothing to close: the channel is one of many, and its subscriptions are silent already."""
+        """Drop what waits on it. Nothing to close: the channel is one of many, and silent already."""
         if self._client is not None:
             self._client.channel_lost(channel)
 

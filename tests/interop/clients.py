@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -138,7 +139,7 @@ class Payloads:
         shutil.rmtree(self._place)
 
 
-class _Process:
+class _Process(ABC):
     """A client program whose lines are read as they come."""
 
     def __init__(self, *command: str) -> None:
@@ -157,8 +158,9 @@ class _Process:
         for line in self._process.stdout:
             self.line_received(line.decode().rstrip("\n"))
 
+    @abstractmethod
     def line_received(self, line: str) -> None:
-        raise NotImplementedError
+        """A line that the program printed."""
 
     def __enter__(self) -> Any:
         return self
