@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
+from mfserver.durable import Changes, Kept, KeptDelivery, SessionKey
 from mfserver.message import Message
 from mfserver.records import (
     ApiKey,
@@ -40,6 +41,7 @@ __all__ = [
     "ILiveConnection",
     "ISubscriber",
     "IBus",
+    "IRights",
     "IPeer",
     "IAuthenticator",
     "IUserAuthenticator",
@@ -52,6 +54,7 @@ __all__ = [
     "IThingStore",
     "IChannelStore",
     "IConnectionStore",
+    "ISessionStore",
     "IStore",
 ]
 
@@ -94,13 +97,18 @@ class ISubscriber(Interface):
 
     thing: IThing = Attribute("Whose it is; asked for its channels before every delivery.")
 
-    def deliver(message: Message, qos: int) -> None:
+    def deliver(message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         """Take a message in.
 
         It neither blocks nor raises: a subscriber that cannot keep up bounds what waits for it itself.
 
         :param qos: the lower of what the message was published with and what the subscription grants.
+        :param retain: the RETAIN flag that an MQTT client gets it with.
+        :param identifiers: MQTT 5.0's identifiers of the subscriptions that it comes by.
         """
+
+    def is_ready() -> bool:
+        """Whether what it is handed now would leave at once: somebody is there who reads."""
 
 
 class IBus(Interface):
@@ -112,6 +120,19 @@ class IBus(Interface):
         :return: None when everything that the message must survive in has been committed already, else a
             Deferred that fires then. Acknowledge to the publisher after that, never before.
         """
+
+
+class IRights(Interface):
+    """The rights of things that need not be connected: of those who have something kept for them."""
+
+    def hold(thing: ThingId) -> "Deferred[IThing]":
+        """The thing, whose channels are those that it may use now, connected or not; none once it is deleted.
+
+        :raises Overloaded: its rights cannot be read.
+        """
+
+    def release(thing: ThingId) -> None:
+        """Nothing is kept for it any more; once for every :meth:`hold`."""
 
 
 # --- who lets in ----------------------------------------------------------------------------------------
@@ -353,6 +374,29 @@ class IConnectionStore(Interface):
         """
 
 
+class ISessionStore(Interface):
+    """MQTT sessions with their subscriptions and queues, wills, and retained messages."""
+
+    def load() -> Kept:
+        """Everything but the queues; blocks, before the reactor runs.
+
+        What belongs to things and channels that are gone is deleted first.
+        """
+
+    def apply(changes: Changes) -> "Deferred[None]":
+        """Commit a batch, all or none. It is the caller's again, unchanged, when the Deferred fires.
+
+        :raises Overloaded: it cannot be written now. Asked again later, nothing is done twice.
+        """
+
+    def queued(session: SessionKey, after: int, limit: int) -> "Deferred[list[KeptDelivery]]":
+        """The deliveries of a session, in their order; what is not committed is not seen.
+
+        :param after: the sequence number before the first.
+        :raises Overloaded: it cannot be read now.
+        """
+
+
 class IStore(Interface):
     """One database: its repositories, and its beginning and end."""
 
@@ -361,6 +405,7 @@ class IStore(Interface):
     things: IThingStore = Attribute("Things.")
     channels: IChannelStore = Attribute("Channels.")
     connections: IConnectionStore = Attribute("Who may use what.")
+    sessions: ISessionStore = Attribute("What MQTT keeps.")
 
     def open() -> None:
         """Open the database and migrate it to this version's schema; blocks, before the reactor runs.

@@ -27,6 +27,8 @@ class Message:
     :ivar retain: MQTT's RETAIN flag.
     :ivar properties: the MQTT 5 properties that travel with a PUBLISH, by identifier; None when it has none.
     :ivar origin: the subscriber that published it, for MQTT 5's No Local; None where there is none.
+    :ivar expires: when it is not worth delivering any more, in nanoseconds since 1970; 0 for never.
+    :ivar key: its number on the disk, shared by all queues that it waits in; 0 while it stands in none.
     :ivar encoded: what adapters keep here so that a packet for a thousand subscribers is encoded once.
     """
 
@@ -35,6 +37,8 @@ class Message:
         "content_type",
         "created",
         "encoded",
+        "expires",
+        "key",
         "levels",
         "origin",
         "payload",
@@ -60,6 +64,7 @@ class Message:
         retain: bool = False,
         properties: dict[int, object] | None = None,
         origin: Any = None,
+        expires: int = 0,
     ) -> None:
         self.channel = channel
         self.levels = levels
@@ -73,6 +78,8 @@ class Message:
         self.retain = retain
         self.properties = properties
         self.origin = origin
+        self.expires = expires
+        self.key = 0
         self.encoded: dict[int, object] = {}
 
     @property

@@ -138,7 +138,7 @@ class Change:
 
     Exactly one of the three shapes:
 
-    * ``things`` alone: these things are gone, or their keys are others now;
+    * ``things`` alone: these things are gone, with ``deleted``, or their keys are others now;
     * ``things`` and ``channels``: each of these things lost each of these channels, or, with
       ``connected``, may use them from now on;
     * ``channels`` alone: these channels are gone.
@@ -147,6 +147,7 @@ class Change:
     things: tuple[ThingId, ...] = ()
     channels: tuple[ChannelId, ...] = ()
     connected: bool = False
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Things:
     async def remove(self, owner: UserId, thing: str) -> None:
         """Delete a thing, which ends its live connections; it may be absent."""
         if is_id(thing) and await self.store.remove(owner, ThingId(thing)):
-            self.changes.changed(Change(things=(ThingId(thing),)))
+            self.changes.changed(Change(things=(ThingId(thing),), deleted=True))
 
     async def identify(self, address: str, key: str) -> ThingId:
         """Whose key this is.
