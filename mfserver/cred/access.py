@@ -13,6 +13,7 @@ from typing import Final
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mfserver.cred.changes import RecentChanges
 from mfserver.cred.expiry import CertificateWatch
 from mfserver.cred.thing_keys import digest, same
 from mfserver.errors import NotAuthorized, Overloaded
@@ -118,7 +119,7 @@ class Access:
         self._things: dict[ThingId, _Known] = {}
         self._digests: dict[bytes, _Known] = {}
         self._idle: OrderedDict[ThingId, None] = OrderedDict()  # nobody logged in; the longest so first
-        self._changes = _Changes()
+        self._changes = RecentChanges()
 
     # --- finding ----------------------------------------------------------------------------------------
 
@@ -213,7 +214,7 @@ class Access:
 
     def changed(self, change: Change) -> None:
         """Apply a change: first everybody it concerns falls silent, then they are told."""
-        self._changes.note(change.things or change.channels)
+        self._changes.note(change)
         if not change.things:
             self._channels_lost(list(self._things.values()), change.channels)
             return
@@ -248,51 +249,3 @@ class Access:
             method(argument)
         except Exception:
             self._log.failure("a live connection failed to hear that its rights ended")
-
-
-class _Changes:
-    """Which things and channels changed since the oldest look-up under way began; no older ones are kept."""
-
-    def __init__(self) -> None:
-        self.generation = 0
-        self.at: OrderedDict[str, int] = OrderedDict()  # of each its latest; the oldest first
-        self.under_way: dict[_LookUp, None] = {}  # in the order of their beginnings
-
-    def look_up(self) -> "_LookUp":
-        """To be entered where a look-up begins, and left where it ends."""
-        return _LookUp(self)
-
-    def note(self, names: Iterable[str]) -> None:
-        """Things or channels changed just now."""
-        self.generation += 1
-        if self.under_way:
-            for name in names:
-                self.at[name] = self.generation
-                self.at.move_to_end(name)
-
-
-class _LookUp:
-    """One look-up in the store, and the generation that it began in."""
-
-    def __init__(self, changes: _Changes) -> None:
-        self._changes = changes
-        self._began = changes.generation
-
-    def __enter__(self) -> "_LookUp":
-        self._changes.under_way[self] = None
-        return self
-
-    def is_stale(self, *names: str) -> bool:
-        """Whether one of these things and channels changed since it began."""
-        at = self._changes.at
-        return any(at.get(name, 0) > self._began for name in names)
-
-    def __exit__(self, *_: object) -> None:
-        changes = self._changes
-        del changes.under_way[self]
-        oldest = next(iter(changes.under_way), None)
-        while changes.at:
-            name, generation = next(iter(changes.at.items()))
-            if oldest is not None and generation > oldest._began:
-                break
-            del changes.at[name]
