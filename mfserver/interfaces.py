@@ -389,10 +389,15 @@ class ISessionStore(Interface):
         :raises Overloaded: it cannot be written now. Asked again later, nothing is done twice.
         """
 
-    def queued(session: SessionKey, after: int, limit: int) -> "Deferred[list[KeptDelivery]]":
+    def queued(
+        session: SessionKey, after: int, limit: int, max_bytes: int
+    ) -> "Deferred[list[KeptDelivery]]":
         """The deliveries of a session, in their order; what is not committed is not seen.
 
         :param after: the sequence number before the first.
+        :param limit: deliveries at most.
+        :param max_bytes: with one more the list would be larger than this, as ``size`` counts; the first
+            comes however large it is.
         :raises Overloaded: it cannot be read now.
         """
 
