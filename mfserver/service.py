@@ -11,7 +11,7 @@ from typing import Any, Final
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
@@ -66,7 +66,6 @@ _WATCH_FILES: Final = 2.0
 _FAREWELL: Final = 3.0
 #: Descriptors that are no client's: listeners, database, log, libraries.
 _OWN_DESCRIPTORS: Final = 64
-_ALPN: Final = {"https": (b"http/1.1",), "mqtts": (b"mqtt",)}
 
 
 class _CannotStart(SystemExit, Exception):
@@ -261,19 +260,24 @@ class MainfluxService(MultiService):
         return WebFactory(site, self._limit.is_over)
 
     def _open_ports(self, web: WebFactory) -> None:
+        mqtt = self._mqtt.factory()
+        # Firewalls let 443 pass: who offers "mqtt" and not HTTP is no browser.
+        alpn: dict[str, dict[bytes, IProtocolFactory]] = {
+            "https": {b"http/1.1": web, b"mqtt": mqtt},
+            "mqtts": {b"mqtt": mqtt},
+        }
         for name in DEFAULT_PORTS:
             address = self._settings.listeners[name]
             if address is None:
                 continue
-            factory = web if name.startswith("http") else self._mqtt.factory()
             try:
                 self._ports[name] = listen(
                     self._reactor,
                     address.host,
                     address.port,
-                    factory,
+                    web if name.startswith("http") else mqtt,
                     None if name in PLAIN else self._tls,
-                    _ALPN.get(name, ()),
+                    alpn.get(name, {}),
                     limit=self._limit,
                     report=self._repeats.report,
                 )

@@ -155,8 +155,8 @@ class ServerContext:
         """A server's end of a connection in memory.
 
         :param protocols: the ALPN names that its listener speaks. A client that offers none of them goes
-            on without ALPN: refusing (RFC 7301, 3.2) would shut out the odd lists of old clients, and
-            nothing here is decided by ALPN.
+            on without ALPN, to what the listener's clients without it get: refusing (RFC 7301, 3.2) would
+            shut out the odd lists of old clients.
         """
         connection = ServerConnection(self.context, None)
         connection.protocols = protocols

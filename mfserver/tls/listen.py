@@ -6,8 +6,9 @@ showed one, passed our own records too. Until then a deadline runs that no numbe
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time
+from types import MappingProxyType
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -18,6 +19,7 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IListeningPort,
     IOpenSSLServerConnectionCreator,
+    IProtocol,
     IProtocolFactory,
     IReactorTime,
     ISSLTransport,
@@ -42,6 +44,7 @@ LINGER: Final = 30.0
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 #: How a machine without IPv6 answers.
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_NO_ALPN: Final[Mapping[bytes, IProtocolFactory]] = MappingProxyType({})
 
 
 def listen(
@@ -50,7 +53,7 @@ def listen(
     port: int,
     factory: IProtocolFactory,
     context: ServerContext | None = None,
-    protocols: tuple[bytes, ...] = (),
+    alpn: Mapping[bytes, IProtocolFactory] = _NO_ALPN,
     *,
     handshake_timeout: float = 10.0,
     backlog: int = 1024,
@@ -63,8 +66,10 @@ def listen(
     :param reactor: provides IReactorSocket and IReactorTime.
     :param host: a name or address; ``""`` for all addresses of the machine, IPv6 and IPv4.
     :param port: 0 picks a free one.
+    :param factory: builds the protocols of all clients, but those who chose another one by ALPN.
     :param context: None for plain TCP.
-    :param protocols: the ALPN names that the factory's protocols speak, the preferred one first.
+    :param alpn: the ALPN names that are spoken here, the preferred one first, and who builds the protocols
+        of clients with which that name was negotiated.
     :param handshake_timeout: seconds from the connection to the end of the TLS handshake.
     :param backlog: connections that the kernel holds until they are accepted.
     :param limit: counts the connections from the moment they are accepted, and closes those too many.
@@ -73,7 +78,7 @@ def listen(
     :raises CannotListenError: the address is taken, forbidden or none of this machine's.
     """
     if context is not None:
-        factory = _TLSFactory(reactor, factory, context, protocols, handshake_timeout, report, now)
+        factory = _TLSFactory(reactor, factory, context, alpn, handshake_timeout, report, now)
     if limit is not None:
         factory = LimitedFactory(factory, limit)
     bound = _bind(host, port, backlog)
@@ -177,7 +182,7 @@ class _Handshake(Protocol):
             self._factory.refused(self._address, error)
             transport.abortConnection()
             return
-        protocol = self._factory.wrappedFactory.buildProtocol(self._address)
+        protocol = self._factory.build(transport.negotiatedProtocol, self._address)
         if protocol is None:
             transport.abortConnection()
             return
@@ -209,9 +214,9 @@ class _Connections:
 
 
 class _TLSFactory(TLSMemoryBIOFactory):
-    """Puts TLS under the protocols of another factory, which it asks only after the handshake.
+    """Puts TLS under the protocols of other factories, of which it asks one, only after the handshake.
 
-    It hides what else that factory provides: twisted.web's Site would set ALPN in the shared context.
+    It hides what else such a factory provides: twisted.web's Site would set ALPN in the shared context.
     """
 
     protocol = _Transport
@@ -221,20 +226,38 @@ class _TLSFactory(TLSMemoryBIOFactory):
         clock: IReactorTime,
         factory: IProtocolFactory,
         context: ServerContext,
-        protocols: tuple[bytes, ...],
+        alpn: Mapping[bytes, IProtocolFactory],
         handshake_timeout: float,
         report: Callable[[str, str], None],
         now: Callable[[], float],
     ) -> None:
-        super().__init__(_Connections(context, protocols), False, factory, clock)
+        super().__init__(_Connections(context, tuple(alpn)), False, factory, clock)
         self.clock = clock
         self.context = context
         self.handshake_timeout = handshake_timeout
         self.report = report
         self._now = now
+        self._alpn = dict(alpn)
+        self._others = {id(other): other for other in alpn.values() if other is not factory}.values()
+
+    def doStart(self) -> None:
+        super().doStart()
+        for factory in self._others:
+            factory.doStart()
+
+    def doStop(self) -> None:
+        super().doStop()
+        for factory in self._others:
+            factory.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> _Transport:
         return _Transport(self, _Handshake(self, addr))
+
+    def build(self, negotiated: bytes | None, address: Any) -> IProtocol | None:
+        """The application's protocol of a client, by the ALPN name that was negotiated with it."""
+        factory = self.wrappedFactory if negotiated is None else self._alpn[negotiated]
+        protocol: IProtocol | None = factory.buildProtocol(address)
+        return protocol
 
     def admit(self, connection: ServerConnection) -> Peer | None:
         """Ask our own records whether a connection whose handshake is complete may go on.

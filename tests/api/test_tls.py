@@ -25,7 +25,7 @@ class TLSTests(TestCase):
         authority = Authority()
         context = server_context(self.mktemp(), authority, request=True)
         site = make_site(House().routes, reactor)
-        port: Any = listen(reactor, "127.0.0.1", 0, site, context, (b"http/1.1",))
+        port: Any = listen(reactor, "127.0.0.1", 0, site, context, {b"http/1.1": site})
         roots = trustRootFromCertificates([Certificate.loadPEM(encode_certificate(authority.certificate))])
         self.url = f"https://localhost:{port.getHost().port}"
         self.pool = HTTPConnectionPool(reactor)

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from tests.interop.running import RunningServer
@@ -107,6 +108,8 @@ class Wire:
 
     :param source: the loopback address that it comes from.
     :param handshake: False leaves TLS out, also on a TLS listener.
+    :param alpn: the names to offer, where they are not the listener's own; none for no ALPN at all.
+    :param certificate: files with the client's certificate and its key.
     :ivar opened: when the connection was there, with its TLS handshake.
     """
 
@@ -117,6 +120,8 @@ class Wire:
         *,
         source: str = "127.0.0.1",
         handshake: bool = True,
+        alpn: Sequence[str] | None = None,
+        certificate: tuple[str, str] | None = None,
         timeout: float = 15.0,
     ) -> None:
         self.listener = listener
@@ -124,7 +129,12 @@ class Wire:
         self.socket = socket.create_connection(address, timeout, (source, 0))
         if listener in TLS and handshake:
             trust = ssl.create_default_context(cafile=server.ca)
-            trust.set_alpn_protocols(["http/1.1" if listener == "https" else "mqtt"])
+            if alpn is None:
+                alpn = ["http/1.1" if listener == "https" else "mqtt"]
+            if alpn:
+                trust.set_alpn_protocols(alpn)
+            if certificate is not None:
+                trust.load_cert_chain(*certificate)
             self.socket = trust.wrap_socket(self.socket, server_hostname="localhost")
         self.opened = time.monotonic()
         self._read = b""

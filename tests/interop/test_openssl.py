@@ -82,7 +82,9 @@ class OpenSSLTests(SynchronousTestCase):
         for listener, offered, chosen in (
             ("https", "http/1.1", "ALPN protocol: http/1.1"),
             ("https", "h2,http/1.1", "ALPN protocol: http/1.1"),
-            ("https", "mqtt", "No ALPN negotiated"),
+            ("https", "mqtt", "ALPN protocol: mqtt"),
+            ("https", "mqtt,http/1.1", "ALPN protocol: http/1.1"),
+            ("https", "h2", "No ALPN negotiated"),
             ("mqtts", "mqtt", "ALPN protocol: mqtt"),
             ("mqtts", "x-amzn-mqtt-ca,mqtt", "ALPN protocol: mqtt"),
             ("mqtts", "http/1.1", "No ALPN negotiated"),
@@ -107,6 +109,19 @@ class OpenSSLTests(SynchronousTestCase):
                 self.assertIn("Reused, TLSv1", second, (auth, version))
                 for printed in first, second:
                     self.assertIn("HTTP/1.1 200 OK", printed)
+
+    def test_a_resumed_session_negotiates_anew(self) -> None:
+        """A session that began with HTTP goes on with MQTT where that is offered: it binds nobody."""
+        deployment = deployment_of("key")
+        for version in "-tls1_2", "-tls1_3":
+            kept = str(Path(tempfile.mkdtemp(dir=deployment.server.data_dir)) / "session")
+            options = (version, "-alpn", "http/1.1", "-sess_out", kept)
+            self.assertIn("HTTP/1.1 200 OK", self.handshake(deployment, "https", *options, say=REQUEST))
+            options = (version, "-alpn", "mqtt", "-sess_in", kept)
+            printed = self.handshake(deployment, "https", *options, say=REQUEST)
+            self.assertIn("Reused, TLSv1", printed)
+            self.assertIn("ALPN protocol: mqtt", printed)
+            self.assertNotIn("HTTP/1.1", printed)
 
     def test_a_session_of_an_ended_server_is_not_resumed(self) -> None:
         """Another process has other ticket keys: the client is asked for everything again."""

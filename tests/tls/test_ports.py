@@ -54,7 +54,7 @@ class PortCase(TestCase):
         self.factory.noisy = False
 
     def open(self, host: str, context: ServerContext | None = None, factory: Any = None) -> Any:
-        port: IListeningPort = listen(reactor, host, 0, factory or self.factory, context, (b"http/1.1",))
+        port: IListeningPort = listen(reactor, host, 0, factory or self.factory, context)
         self.addCleanup(port.stopListening)
         return port.getHost()
 

@@ -2,8 +2,10 @@
 
 from time import time
 
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Factory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -12,7 +14,7 @@ from mfserver.tls.listen import LINGER
 from mfserver.tls.peer import peer_of
 from tests.tls.listen_case import ListenCase
 from tests.tls.pki import KEY, Authority, write
-from tests.tls.wire import Listener
+from tests.tls.wire import Applications, Listener
 
 
 class ProtocolNegotiationTests(ListenCase):
@@ -45,6 +47,46 @@ class ProtocolNegotiationTests(ListenCase):
         """A client without ALPN is served without."""
         self.assertIsNone(self.negotiate((b"mqtt",), None))
 
+    def test_who_negotiated_another_name_gets_who_speaks_it(self) -> None:
+        """MQTT on the port of HTTPS: nobody else's client, and not a byte of it, reaches either factory."""
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            for offered, others in (
+                ([b"mqtt"], True),
+                ([b"x-amzn-mqtt-ca", b"mqtt"], True),
+                ([b"mqtt", b"http/1.1"], False),
+                ([b"http/1.1"], False),
+                ([b"MQTT"], False),
+                (None, False),
+            ):
+                with self.subTest(version=version, offered=offered):
+                    mqtt = Applications()
+                    listener = Listener(self.context, [b"http/1.1"], others={b"mqtt": mqtt})
+                    wire = listener.connect(self.client(self.authority.client(), version, offered))
+                    wire.handshake()
+                    wire.client.send(b"hello")
+                    wire.pump()
+                    heard = [[one.received for one in made.made] for made in (mqtt, listener.applications)]
+                    self.assertEqual(heard, [[b"hello"], []] if others else [[], [b"hello"]])
+                    application = [*mqtt.made, *listener.applications.made][0]
+                    self.assertIsNotNone(peer_of(application.transport))
+
+    def test_who_refuses_the_other_protocol(self) -> None:
+        """A factory that builds none closes the connection, and nobody else is asked instead."""
+        nobody = Nobody()
+        listener = Listener(self.context, [b"http/1.1"], others={b"mqtt": nobody})
+        wire = listener.connect(self.client(protocols=[b"mqtt"]))
+        wire.handshake()
+        self.assertTrue(wire.socket.aborted)
+        self.assertEqual(listener.applications.made, [])
+
+    def test_every_factory_begins_and_ends_once(self) -> None:
+        mqtt = Applications()
+        listener = Listener(self.context, [b"http/1.1"], others={b"mqtt": mqtt, b"x-mqtt": mqtt})
+        listener.factory.doStart()
+        self.assertEqual((mqtt.numPorts, listener.applications.numPorts), (1, 1))
+        listener.factory.doStop()
+        self.assertEqual((mqtt.numPorts, listener.applications.numPorts), (0, 0))
+
     def test_web_site_is_not_asked(self) -> None:
         """twisted.web's own list of protocols, h2 among them, changes nothing in the shared context."""
         listener = Listener(self.context, (b"http/1.1",), factory=Site(Resource()))
@@ -54,6 +96,15 @@ class ProtocolNegotiationTests(ListenCase):
         wire.client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         self.assertIn(b"404 Not Found", wire.pump())
         self.assertEqual(self.negotiate((b"mqtt",), [b"h2", b"mqtt"]), b"mqtt")
+
+
+class Nobody(Factory):
+    """Has a protocol for nobody."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> None:
+        return None
 
 
 class TransportTests(ListenCase):

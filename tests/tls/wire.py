@@ -1,6 +1,6 @@
 """A TLS client and a listener's protocol that talk in memory, under a clock that tests move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from time import time
 
@@ -16,7 +16,7 @@ from mfserver.tls.context import ServerContext
 from mfserver.tls.listen import listen
 from tests.tls.pki import Identity
 
-__all__ = ["Application", "Listener", "Wire", "client_context"]
+__all__ = ["Application", "Applications", "Listener", "Wire", "client_context"]
 
 
 class Application(Protocol):
@@ -76,27 +76,30 @@ class Socket(StringTransport):
 class Listener:
     """What :func:`listen` hands to the reactor, without a network.
 
+    :param protocols: ALPN names of the factory's protocols; those of others come after them.
     :ivar reports: what the log would be told.
     """
 
     def __init__(
         self,
         context: ServerContext,
-        protocols: tuple[bytes, ...] = (),
+        protocols: Iterable[bytes] = (),
         *,
         factory: IProtocolFactory | None = None,
+        others: Mapping[bytes, IProtocolFactory] | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         self.reactor = MemoryReactorClock()
         self.applications = Applications()
         self.reports: list[tuple[str, str]] = []
+        main = factory or self.applications
         listen(
             self.reactor,
             "127.0.0.1",
             0,
-            factory or self.applications,
+            main,
             context,
-            protocols,
+            {**dict.fromkeys(protocols, main), **(others or {})},
             report=lambda kind, detail: self.reports.append((kind, detail)),
             now=now,
         )
