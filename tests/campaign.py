@@ -1,0 +1,97 @@
+"""Fuzzing for a time: thousands of executions, each of which is a number that repeats it.
+
+``MF_FUZZ_SECONDS``
+    For how long each run goes on; a few seconds altogether without it. ``make fuzz`` sets an hour.
+``MF_FUZZ_SEED``
+    The number of one execution, as a failure tells it: only that is done, once.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from types import FrameType
+from typing import Final
+
+__all__ = ["Campaign", "Hang", "seconds"]
+
+#: Seconds of computing after which one execution counts as one that never ends; most need a thousandth.
+_ENDLESS: Final = 30.0
+
+
+class Hang(BaseException):
+    """An execution does not end. No ``except Exception`` of what is tested can swallow it."""
+
+
+def seconds() -> float | None:
+    """For how long to fuzz, where somebody said so."""
+    said = os.environ.get("MF_FUZZ_SECONDS")
+    return float(said) if said else None
+
+
+class Campaign:
+    """One run.
+
+    :param name: what is fuzzed.
+    :param least: executions that are done even when the time is over: so many reach all that there is.
+    :param default: seconds, where the environment says nothing.
+    :ivar reached: how often what was reached; an execution counts in it what it sees.
+    """
+
+    def __init__(self, name: str, least: int, default: float = 1.0) -> None:
+        self.name = name
+        self.reached: Counter[str] = Counter()
+        self.executions = 0
+        self._least = least
+        self._seconds = seconds()
+        self._default = default
+
+    def run(self, execute: Callable[[Random, Counter[str]], None]) -> None:
+        """Execute with one seed after the other.
+
+        :raises AssertionError: an execution failed; its text says with which seed.
+        """
+        only = os.environ.get("MF_FUZZ_SEED")
+        first = int(only) if only else secrets.randbelow(1 << 40)
+        duration = self._default if self._seconds is None else self._seconds
+        end = time.monotonic() + duration
+        before = signal.signal(signal.SIGVTALRM, _hang)
+        try:
+            while self.executions < self._least or time.monotonic() < end:
+                self._once(execute, first + self.executions)
+                if only:
+                    break
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, before)
+        if self._seconds is not None or only:
+            self._print(duration)
+
+    def missing(self, *expected: str) -> list[str]:
+        """What of this was never reached. One repeated execution reaches little: then nothing is missing."""
+        if os.environ.get("MF_FUZZ_SEED"):
+            return []
+        return [what for what in expected if not self.reached[what]]
+
+    def _once(self, execute: Callable[[Random, Counter[str]], None], seed: int) -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, _ENDLESS)  # of computing: a busy machine makes nothing a hang
+        self.executions += 1
+        try:
+            execute(Random(seed), self.reached)
+        except (Exception, Hang) as error:
+            raise AssertionError(
+                f"{self.name}: MF_FUZZ_SEED={seed} (execution {self.executions}) fails: {error!r}"
+            ) from error
+
+    def _print(self, duration: float) -> None:
+        sys.stdout.write(f"\n{self.name}: {self.executions} executions in {duration:.0f} s, nothing found\n")
+        for what, times in sorted(self.reached.items()):
+            sys.stdout.write(f"  {times:10}  {what}\n")
+
+
+def _hang(_number: int, _frame: FrameType | None) -> None:
+    raise Hang(f"no end after {_ENDLESS} s of computing")
