@@ -98,7 +98,10 @@ class WSProtocol(BoundedWebSocket):
 
     # --- ISubscriber ---
 
-    def deliver(self, message: Message, qos: int) -> None:
+    def is_ready(self) -> bool:
+        return self._is_open and not self.paused
+
+    def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         if not self._is_open:
             return
         if self.paused:

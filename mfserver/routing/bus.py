@@ -1,13 +1,32 @@
 """The bus of one process: every subscriber is here."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from zope.interface import implementer
 
 from mfserver.interfaces import IBus
 from mfserver.message import Message
 
-__all__ = ["LocalBus"]
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+__all__ = ["Durability", "LocalBus"]
+
+
+class Durability(Protocol):
+    """What commits that which must outlive the process."""
+
+    @property
+    def position(self) -> int:
+        """A number that every change makes greater which has to be waited for."""
+
+    @property
+    def congested(self) -> bool:
+        """So much waits to be committed that publishers have to wait for it, whatever they publish."""
+
+    def committed(self) -> "Deferred[None] | None":
+        """Fires when everything up to now is committed; None when it is."""
 
 
 @implementer(IBus)
@@ -15,11 +34,21 @@ class LocalBus:
     """Hands each message to the router at once.
 
     :param deliver: :meth:`mfserver.routing.router.Router.deliver`.
+    :param journal: notes what deliveries leave behind; None where nothing outlives the process.
     """
 
-    def __init__(self, deliver: Callable[[Message], None]) -> None:
+    def __init__(self, deliver: Callable[[Message], None], journal: Durability | None = None) -> None:
         self._deliver = deliver
+        self._journal = journal
 
-    def publish(self, message: Message) -> None:
-        """Deliver. Nothing outlives the process here, so there is nothing to wait for."""
+    def publish(self, message: Message) -> "Deferred[None] | None":
+        """Deliver; there is something to wait for where that left a change, or very much is waiting."""
+        journal = self._journal
+        if journal is None:
+            self._deliver(message)
+            return None
+        position = journal.position
         self._deliver(message)
+        if journal.position == position and not journal.congested:
+            return None
+        return journal.committed()

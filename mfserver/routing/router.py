@@ -1,5 +1,7 @@
 """Brings each message to everybody who listens and, at that moment, may."""
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -8,7 +10,9 @@ from twisted.logger import Logger
 from mfserver.errors import Invalid, Overloaded
 from mfserver.interfaces import IBus, ISubscriber
 from mfserver.message import Message
-from mfserver.routing.bus import LocalBus
+from mfserver.routing.bus import Durability, LocalBus
+from mfserver.routing.retained import Retained
+from mfserver.routing.shared import next_members
 from mfserver.routing.tree import Options, SubscriptionTree
 from mfserver.topic import TopicFilter
 
@@ -16,27 +20,34 @@ __all__ = ["Options", "Router"]
 
 # Levels that a subscriber's filters may have on average, the channel counted: each may cost a node of the
 # tree, some 400 bytes, and a filter may have 126. So many more characters count as a level of their own, as
-# a filter may have 65,535.
+# a filter may have 65,535. A group takes as much as two levels.
 _MEAN_LEVELS: Final = 8
 _LEVEL_CHARACTERS: Final = 256
+_GROUP_LEVELS: Final = 2
 
 
 class Router:
     """Knows all subscriptions of this process.
 
     MQTT clients match the exact levels of a topic; everybody else its normal form. A message comes once to
-    each subscriber, however many of its subscriptions match.
+    each subscriber, however many of its subscriptions match, and to one member of each group that matches.
 
     :ivar bus: takes published messages to every server, which calls :meth:`deliver` of each; in-process
         unless another is put here before the first message.
+    :ivar retained: the retained messages; None where none are kept.
 
     :param max_subscriptions: of one subscriber.
+    :param journal: commits what the subscribers and the retained messages note in it; None where nothing
+        outlives the process.
     """
 
     _log = Logger()
 
-    def __init__(self, max_subscriptions: int) -> None:
-        self.bus: IBus = LocalBus(self.deliver)
+    def __init__(
+        self, max_subscriptions: int, journal: Durability | None = None, retained: Retained | None = None
+    ) -> None:
+        self.bus: IBus = LocalBus(self.deliver, journal)
+        self.retained = retained
         self._max_subscriptions = max_subscriptions
         self._exact: SubscriptionTree[ISubscriber] = SubscriptionTree()
         self._normal: SubscriptionTree[ISubscriber] = SubscriptionTree()
@@ -52,17 +63,18 @@ class Router:
         :param exact: match the exact levels (MQTT), not the normal form.
         :return: whether it is a new one.
         :raises Overloaded: the subscriber has as many as it may.
-        :raises Invalid: a shared subscription, which this router does not offer.
+        :raises Invalid: a shared subscription that is not MQTT's.
         """
-        if topic_filter.share:
-            raise Invalid("shared subscriptions are not offered", "topic")
+        channel, levels, share = topic_filter.channel, topic_filter.levels, topic_filter.share
+        if share and not exact:
+            raise Invalid("only MQTT has shared subscriptions", "topic")
         tree = self._exact if exact else self._normal
-        if not tree.subscribe(topic_filter.channel, topic_filter.levels, subscriber, options):
+        if not tree.subscribe(channel, levels, subscriber, options, share):
             return False
-        levels = self._levels.get(subscriber, 0) + _cost(topic_filter)
-        self._levels[subscriber] = levels
+        cost = self._levels.get(subscriber, 0) + _cost(topic_filter)
+        self._levels[subscriber] = cost
         subscriptions = self._exact.count(subscriber) + self._normal.count(subscriber)
-        if subscriptions > self._max_subscriptions or levels > _MEAN_LEVELS * self._max_subscriptions:
+        if subscriptions > self._max_subscriptions or cost > _MEAN_LEVELS * self._max_subscriptions:
             self.unsubscribe(topic_filter, subscriber, exact)
             raise Overloaded(f"at most {self._max_subscriptions} subscriptions, and fewer long ones")
         return True
@@ -70,7 +82,8 @@ class Router:
     def unsubscribe(self, topic_filter: TopicFilter, subscriber: ISubscriber, exact: bool) -> bool:
         """End the subscription with this filter. :return: whether there was one."""
         tree = self._exact if exact else self._normal
-        if topic_filter.share or not tree.unsubscribe(topic_filter.channel, topic_filter.levels, subscriber):
+        channel, levels = topic_filter.channel, topic_filter.levels
+        if not tree.unsubscribe(channel, levels, subscriber, topic_filter.share):
             return False
         self._levels[subscriber] -= _cost(topic_filter)
         if not self._levels[subscriber]:
@@ -83,6 +96,14 @@ class Router:
         self._normal.remove(subscriber)
         self._levels.pop(subscriber, None)
 
+    def check(self, message: Message) -> None:
+        """Ask before publishing whether a message could be kept, if it is to be retained.
+
+        :raises Overloaded: there is no room for it.
+        """
+        if self.retained is not None:
+            self.retained.check(message)
+
     def publish(self, message: Message) -> "Deferred[None] | None":
         """Send a message on its way; see :meth:`mfserver.interfaces.IBus.publish`.
 
@@ -91,18 +112,34 @@ class Router:
         return self.bus.publish(message)
 
     def deliver(self, message: Message) -> None:
-        """Hand a message to every subscriber of this process that matches and may receive it now."""
-        origin = message.origin
-        found = self._exact.match(message.channel, message.levels, origin)
+        """Hand a message to everybody of this process whose subscription matches and who may have it now.
+
+        To each at once, so that all get the messages of a publisher in the order that they came in
+        [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+        """
+        channel, qos, retain, origin = message.channel, message.qos, message.retain, message.origin
+        if retain and self.retained is not None:  # [MQTT-3.3.1-8], of 3.1.1 [MQTT-3.3.1-12]
+            self.retained.keep(message)
+        found, groups = self._exact.match(channel, message.levels, origin)
         levels = message.subtopic.split(".") if message.subtopic else []
-        for subscriber, options in self._normal.match(message.channel, levels, origin).items():
+        for subscriber, options in self._normal.match(channel, levels, origin)[0].items():
             other = found.get(subscriber)
-            if other is None or other.qos < options.qos:
-                found[subscriber] = options
-        for subscriber, options in found.items():
+            found[subscriber] = options if other is None else other.joined(options)
+        receivers: Iterable[tuple[ISubscriber, Options]] = found.items()
+        if groups:
+            receivers = chain(receivers, next_members(groups, channel))
+        for subscriber, options in receivers:
             try:
-                if message.channel in subscriber.thing.channels:
-                    subscriber.deliver(message, min(message.qos, options.qos))
+                if channel in subscriber.thing.channels:
+                    subscriber.deliver(
+                        message,
+                        qos
+                        if qos < options.qos
+                        else options.qos,  # [MQTT-3.8.4-8] [MQTT-4.8.2-3], of 3.1.1 [MQTT-3.8.4-6]
+                        # [MQTT-3.3.1-12] [MQTT-3.3.1-13], of 3.1.1 [MQTT-3.3.1-9]
+                        retain and options.retain_as_published,
+                        options.identifiers,  # [MQTT-3.3.4-3]
+                    )
             except Exception:
                 self._log.failure("a subscriber failed to take a message in")
 

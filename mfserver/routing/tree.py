@@ -2,12 +2,16 @@
 
 Matching walks only nodes that exist, level by level and without recursion, so that a topic costs at most
 the nodes of its channel. A node without subscriptions and without children is cut off.
+
+A shared subscription (MQTT 5.0, 4.8.2) is a group at the node of its filter: matching finds the group, and
+whoever delivers picks the member.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Options", "SubscriptionTree"]
+__all__ = ["Options", "Group", "SubscriptionTree"]
 
 S = TypeVar("S")
 
@@ -38,32 +42,64 @@ class Options:
         self.retain_as_published = retain_as_published
         self.identifiers = identifiers
 
+    def joined(self, other: "Options") -> "Options":
+        """What one copy of a message for two overlapping subscriptions of one subscriber is to meet."""
+        return Options(
+            max(self.qos, other.qos),  # [MQTT-3.3.4-2], of 3.1.1 [MQTT-3.3.5-1]
+            False,
+            self.retain_as_published or other.retain_as_published,
+            self.identifiers + other.identifiers,  # [MQTT-3.3.4-4]
+        )
+
+
+class Group(Generic[S]):
+    """A shared subscription: of each message that matches, one of its members gets one copy.
+
+    :ivar name: the ShareName.
+    :ivar subscriptions: what each member asks for, ordered by whose turn it is; it is for those who deliver
+        to move a member to the end.
+    """
+
+    __slots__ = ("name", "node", "subscriptions")
+
+    def __init__(self, name: str, node: "_Node[S]") -> None:
+        self.name = name
+        self.node = node
+        self.subscriptions: OrderedDict[S, Options] = OrderedDict()
+
 
 class _Node(Generic[S]):
-    """One topic level below its parent; the root of a channel has no parent, and the channel as its level."""
+    """One topic level below its parent; the root of a channel has no parent, and the channel as its level.
 
-    __slots__ = ("children", "level", "parent", "subscriptions")
+    :ivar groups: the shared subscriptions by their names; None where there never was one.
+    """
+
+    __slots__ = ("children", "groups", "level", "parent", "subscriptions")
 
     def __init__(self, parent: "_Node[S] | None", level: str) -> None:
         self.parent = parent
         self.level = level
         self.children: dict[str, _Node[S]] = {}
         self.subscriptions: dict[S, Options] = {}
+        self.groups: dict[str, Group[S]] | None = None
 
 
 class SubscriptionTree(Generic[S]):
     """The subscriptions of everybody. Subscribers are hashable, and told apart by ``==``."""
 
-    __slots__ = ("_channels", "_nodes")
+    __slots__ = ("_channels", "_places")
 
     def __init__(self) -> None:
         self._channels: dict[str, _Node[S]] = {}
-        self._nodes: dict[S, dict[_Node[S], None]] = {}
+        self._places: dict[S, dict[_Node[S] | Group[S], None]] = {}
 
-    def subscribe(self, channel: str, levels: Sequence[str], subscriber: S, options: Options) -> bool:
+    def subscribe(
+        self, channel: str, levels: Sequence[str], subscriber: S, options: Options, share: str = ""
+    ) -> bool:
         """Add a subscription, or replace the options of the one to the same levels.
 
         :param levels: the levels of a valid topic filter after ``messages``.
+        :param share: the group's name; a subscription without one, or with another, is another.
         :return: whether it is a new one.
         """
         node = self._channels.get(channel)
@@ -74,49 +110,58 @@ class SubscriptionTree(Generic[S]):
             if child is None:
                 child = node.children[level] = _Node(node, level)
             node = child
-        new = subscriber not in node.subscriptions
-        node.subscriptions[subscriber] = options
+        place: _Node[S] | Group[S] = _group(node, share) if share else node
+        new = subscriber not in place.subscriptions
+        place.subscriptions[subscriber] = options  # [MQTT-3.8.4-3]
         if new:
-            self._nodes.setdefault(subscriber, {})[node] = None
+            self._places.setdefault(subscriber, {})[place] = None
         return new
 
-    def unsubscribe(self, channel: str, levels: Sequence[str], subscriber: S) -> bool:
-        """End the subscription to exactly these levels. :return: whether there was one."""
+    def unsubscribe(self, channel: str, levels: Sequence[str], subscriber: S, share: str = "") -> bool:
+        """End the subscription to exactly these levels, in this group. :return: whether there was one."""
         node = self._channels.get(channel)
         for level in levels:
             if node is None:
                 return False
             node = node.children.get(level)
-        if node is None or subscriber not in node.subscriptions:
+        if node is None:
             return False
-        nodes = self._nodes[subscriber]
-        del nodes[node]
-        if not nodes:
-            del self._nodes[subscriber]
-        self._cut(node, subscriber)
+        place: _Node[S] | Group[S] | None = (node.groups or {}).get(share) if share else node
+        if place is None or subscriber not in place.subscriptions:
+            return False
+        places = self._places[subscriber]
+        del places[place]
+        if not places:
+            del self._places[subscriber]
+        self._cut(place, subscriber)  # [MQTT-3.10.4-1] [MQTT-3.10.4-2]
         return True
 
     def remove(self, subscriber: S) -> None:
         """End every subscription of this subscriber, in time proportional to their levels."""
-        for node in self._nodes.pop(subscriber, {}):
-            self._cut(node, subscriber)
+        for place in self._places.pop(subscriber, {}):
+            self._cut(place, subscriber)
 
     def count(self, subscriber: S) -> int:
-        """How many subscriptions this subscriber has."""
-        return len(self._nodes.get(subscriber, {}))
+        """How many subscriptions this subscriber has, shared ones too."""
+        return len(self._places.get(subscriber, {}))
 
-    def match(self, channel: str, levels: Sequence[str], origin: S | None = None) -> dict[S, Options]:
-        """Everybody with a subscription that matches a topic, each once.
+    def match(
+        self, channel: str, levels: Sequence[str], origin: S | None = None
+    ) -> tuple[dict[S, Options], list[Group[S]]]:
+        """Everybody with a subscription that matches a topic, each once, and the groups that match it.
 
-        Overlapping subscriptions of one subscriber are joined: the highest QoS, all identifiers.
+        Overlapping subscriptions of one subscriber are joined: the highest QoS, all identifiers. What it
+        gets as the member of a group it gets besides (MQTT 5.0, 4.8.2).
 
         :param levels: the levels of a topic name after ``messages``.
         :param origin: who published it, and does not get it over a subscription with ``no_local``.
+        :return: a dictionary of the caller's own, and groups as they are and may become.
         """
         found: dict[S, Options] = {}
+        groups: list[Group[S]] = []
         root = self._channels.get(channel)
         if root is None:
-            return found
+            return found, groups
         nodes = [root]
         for level in levels:
             below: list[_Node[S]] = []
@@ -124,7 +169,7 @@ class SubscriptionTree(Generic[S]):
                 children = node.children
                 rest = children.get(_REST)
                 if rest is not None:
-                    _collect(rest.subscriptions, found, origin)
+                    _collect(rest, found, groups, origin)
                 child = children.get(_ONE)
                 if child is not None:
                     below.append(child)
@@ -134,16 +179,22 @@ class SubscriptionTree(Generic[S]):
                     below.append(child)
             nodes = below
         for node in nodes:
-            _collect(node.subscriptions, found, origin)
+            _collect(node, found, groups, origin)
             rest = node.children.get(_REST)
             if rest is not None:  # "#" matches the level above it too (MQTT 5.0, 4.7.1.2)
-                _collect(rest.subscriptions, found, origin)
-        return found
+                _collect(rest, found, groups, origin)
+        return found, groups
 
-    def _cut(self, node: _Node[S], subscriber: S) -> None:
-        """Take the subscriber from the node, then cut off what has become empty, upwards."""
-        del node.subscriptions[subscriber]
-        while not node.subscriptions and not node.children:
+    def _cut(self, place: _Node[S] | Group[S], subscriber: S) -> None:
+        """Take the subscriber from its place, then cut off what has become empty, upwards."""
+        del place.subscriptions[subscriber]
+        if isinstance(place, Group):
+            node = place.node
+            if not place.subscriptions and node.groups is not None:
+                del node.groups[place.name]
+        else:
+            node = place
+        while not node.subscriptions and not node.children and not node.groups:
             parent = node.parent
             if parent is None:
                 del self._channels[node.level]
@@ -152,18 +203,26 @@ class SubscriptionTree(Generic[S]):
             node = parent
 
 
-def _collect(subscriptions: dict[S, Options], found: dict[S, Options], origin: S | None) -> None:
+def _group(node: _Node[S], name: str) -> Group[S]:
+    """The group of this name at a node, made when there is none."""
+    if node.groups is None:
+        node.groups = {}
+    group = node.groups.get(name)
+    if group is None:
+        group = node.groups[name] = Group(name, node)
+    return group
+
+
+def _collect(node: _Node[S], found: dict[S, Options], groups: list[Group[S]], origin: S | None) -> None:
     """Add a node's subscriptions to what was found."""
+    if node.groups:
+        groups.extend(node.groups.values())
+    subscriptions = node.subscriptions
+    if not found and (origin is None or origin not in subscriptions):
+        found.update(subscriptions)  # most topics match one filter: nobody needs a look of their own
+        return
     for subscriber, options in subscriptions.items():
         if options.no_local and origin is not None and subscriber == origin:  # [MQTT-3.8.3-3]
             continue
         other = found.get(subscriber)
-        if other is None:
-            found[subscriber] = options
-        else:  # [MQTT-3.3.4-2] [MQTT-3.3.4-3]
-            found[subscriber] = Options(
-                max(options.qos, other.qos),
-                False,
-                options.retain_as_published or other.retain_as_published,
-                other.identifiers + options.identifiers,
-            )
+        found[subscriber] = options if other is None else other.joined(options)

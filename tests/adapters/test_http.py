@@ -29,8 +29,11 @@ class Ears:
         self.messages: list[Message] = []
         house.router.subscribe(TopicFilter(channel, ("#",)), self, Options(qos=1), exact=True)
 
-    def deliver(self, message: Message, qos: int) -> None:
+    def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         self.messages.append(message)
+
+    def is_ready(self) -> bool:
+        return True
 
 
 class HTTPTestCase(SynchronousTestCase):

@@ -46,8 +46,11 @@ class Recorded:
         self.messages: list[Message] = []
         house.router.subscribe(parse_filter(f"{TOPIC}/#"), self, Options(qos=1), exact=False)
 
-    def deliver(self, message: Message, qos: int) -> None:
+    def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         self.messages.append(message)
+
+    def is_ready(self) -> bool:
+        return True
 
 
 class PublishTests(MQTTTestCase):

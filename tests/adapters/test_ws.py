@@ -410,7 +410,7 @@ class EndTests(WSTestCase):
 
     def listeners(self) -> list[object]:
         """Who would be handed a message on the channel."""
-        subscribers: list[object] = list(self.house.router._normal.match("c", ()))
+        subscribers: list[object] = list(self.house.router._normal.match("c", ())[0])
         return subscribers
 
     def test_broken_rules(self) -> None:

@@ -8,7 +8,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mfserver import message
-from mfserver.errors import Invalid, Overloaded
+from mfserver.errors import Overloaded
 from mfserver.interfaces import IBus, ISubscriber, IThing
 from mfserver.message import Message
 from mfserver.records import ChannelId, ThingId
@@ -31,12 +31,18 @@ class Subscriber:
     def __init__(self, trouble: Exception | None = None) -> None:
         self.thing: IThing = Thing("c")
         self.trouble = trouble
+        self.ready = True
         self.got: list[tuple[Message, int]] = []
+        self.flags: list[tuple[bool, tuple[int, ...]]] = []
 
-    def deliver(self, message: Message, qos: int) -> None:
+    def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         if self.trouble is not None:
             raise self.trouble
         self.got.append((message, qos))
+        self.flags.append((retain, identifiers))
+
+    def is_ready(self) -> bool:
+        return self.ready
 
 
 def mqtt(topic: str, qos: int = 1, origin: object = None) -> Message:
@@ -196,16 +202,6 @@ class RouterTests(SynchronousTestCase):
                 self.subscribe_mqtt("channels/c/messages/" + "y" * 65_000, self.one, Options())
         self.router.unsubscribe(parse_filter("channels/c/messages/" + "x" * 2500), self.one, exact=True)
         self.assertEqual(self.router._levels, {})
-
-    def test_shared_subscriptions_are_refused(self) -> None:
-        """And never taken for ordinary ones, nor do they end those."""
-        shared = "$share/group/channels/c/messages/a"
-        with self.assertRaises(Invalid):
-            self.subscribe_mqtt(shared, self.one, Options())
-        self.subscribe_mqtt("channels/c/messages/a", self.one, Options())
-        self.assertFalse(self.router.unsubscribe(parse_filter(shared), self.one, exact=True))
-        self.router.deliver(http("a"))
-        self.assertEqual(len(self.one.got), 1)
 
     def test_another_bus(self) -> None:
         """What it answers is what the publisher waits for."""

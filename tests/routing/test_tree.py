@@ -38,7 +38,7 @@ class TreeTests(SynchronousTestCase):
 
     def assert_empty(self) -> None:
         """Nothing is left behind, neither nodes nor subscribers."""
-        self.assertEqual((self.tree._channels, self.tree._nodes), ({}, {}))
+        self.assertEqual((self.tree._channels, self.tree._places), ({}, {}))
 
     @settings(max_examples=150, deadline=None)
     @given(st.lists(STEP, max_size=25), st.lists(TOPIC, min_size=1, max_size=5))
@@ -69,7 +69,7 @@ class TreeTests(SynchronousTestCase):
                 for (at, levels, subscriber), (qos, no_local) in known.items():
                     if at == channel and matches(levels, topic) and not (no_local and subscriber == "one"):
                         expected[subscriber] = max(expected.get(subscriber, 0), qos)
-                found = self.tree.match(channel, topic, "one")
+                found = self.tree.match(channel, topic, "one")[0]
                 self.assertEqual({name: options.qos for name, options in found.items()}, expected)
         for channel, levels, subscriber in known:
             self.assertTrue(self.tree.unsubscribe(channel, levels, subscriber))
@@ -94,44 +94,44 @@ class TreeTests(SynchronousTestCase):
             with self.subTest(levels=levels, topic=topic):
                 self.setUp()
                 self.tree.subscribe("c", levels.split("/"), "one", Options())
-                self.assertEqual("one" in self.tree.match("c", topic.split("/")), expected)
-                self.assertEqual(self.tree.match("d", topic.split("/")), {})
+                self.assertEqual("one" in self.tree.match("c", topic.split("/"))[0], expected)
+                self.assertEqual(self.tree.match("d", topic.split("/"))[0], {})
 
     def test_the_channel_itself(self) -> None:
         """``channels/<id>/messages`` has no further level; ``#`` takes it as well, ``+`` not."""
         for subscriber, levels in (("exact", ()), ("all", ("#",)), ("one", ("+",))):
             self.tree.subscribe("c", levels, subscriber, Options())
-        self.assertEqual(set(self.tree.match("c", ())), {"exact", "all"})
-        self.assertEqual(set(self.tree.match("c", ("a",))), {"all", "one"})
+        self.assertEqual(set(self.tree.match("c", ())[0]), {"exact", "all"})
+        self.assertEqual(set(self.tree.match("c", ("a",))[0]), {"all", "one"})
 
     def test_a_published_wildcard_is_only_text(self) -> None:
         """Should one ever get here, it matches nobody's literal wildcard twice or at all."""
         self.tree.subscribe("c", ("a", "#"), "one", Options(identifiers=(7,)))
         self.tree.subscribe("c", ("+",), "two", Options(identifiers=(8,)))
-        self.assertEqual(self.tree.match("c", ("a", "#"))["one"].identifiers, (7,))
-        self.assertEqual(self.tree.match("c", ("+",))["two"].identifiers, (8,))
+        self.assertEqual(self.tree.match("c", ("a", "#"))[0]["one"].identifiers, (7,))
+        self.assertEqual(self.tree.match("c", ("+",))[0]["two"].identifiers, (8,))
 
     def test_overlapping_subscriptions_are_joined(self) -> None:
         """The highest QoS, every identifier, one message [MQTT-3.3.4-2] [MQTT-3.3.4-3]."""
         self.tree.subscribe("c", ("a",), "one", Options(0, False, True, (1,)))
         self.tree.subscribe("c", ("+",), "one", Options(2, True, False, (2,)))
         self.tree.subscribe("c", ("#",), "one", Options(1))
-        found = self.tree.match("c", ("a",))["one"]
+        found = self.tree.match("c", ("a",))[0]["one"]
         self.assertEqual((found.qos, found.retain_as_published, sorted(found.identifiers)), (2, True, [1, 2]))
 
     def test_no_local_leaves_the_other_subscriptions(self) -> None:
         """[MQTT-3.8.3-3]; what an overlapping one without it asks for still comes, with its QoS."""
         self.tree.subscribe("c", ("+",), "one", Options(2, no_local=True))
         self.tree.subscribe("c", ("+",), "two", Options(2, no_local=True))
-        self.assertEqual(set(self.tree.match("c", ("a",), "one")), {"two"})
+        self.assertEqual(set(self.tree.match("c", ("a",), "one")[0]), {"two"})
         self.tree.subscribe("c", ("#",), "one", Options(1))
-        self.assertEqual(self.tree.match("c", ("a",), "one")["one"].qos, 1)
-        self.assertEqual(self.tree.match("c", ("a",), "two")["one"].qos, 2)
+        self.assertEqual(self.tree.match("c", ("a",), "one")[0]["one"].qos, 1)
+        self.assertEqual(self.tree.match("c", ("a",), "two")[0]["one"].qos, 2)
 
     def test_a_subscription_is_replaced(self) -> None:
         self.assertTrue(self.tree.subscribe("c", ("a",), "one", Options(2)))
         self.assertFalse(self.tree.subscribe("c", ("a",), "one", Options(0)))
-        self.assertEqual(self.tree.match("c", ("a",))["one"].qos, 0)
+        self.assertEqual(self.tree.match("c", ("a",))[0]["one"].qos, 0)
         self.assertEqual(self.tree.count("one"), 1)
 
     def test_unsubscribe_asks_for_the_same_levels(self) -> None:
@@ -149,9 +149,9 @@ class TreeTests(SynchronousTestCase):
         self.tree.subscribe("c", ("a", "b", "c"), "two", Options())
         self.tree.subscribe("c", ("a", "x"), "three", Options())
         self.tree.remove("two")
-        self.assertEqual(set(self.tree.match("c", ("a", "x"))), {"three"})
+        self.assertEqual(set(self.tree.match("c", ("a", "x"))[0]), {"three"})
         self.tree.remove("three")
-        self.assertEqual(set(self.tree.match("c", ("a",))), {"one"})
+        self.assertEqual(set(self.tree.match("c", ("a",))[0]), {"one"})
         self.tree.remove("one")
         self.tree.remove("never here")
         self.assert_empty()
@@ -178,5 +178,5 @@ class TreeTests(SynchronousTestCase):
             nodes += 1
             pending += node.children.values()
             node.children = Counted(node.children)  # type: ignore[assignment]
-        self.assertEqual(len(self.tree.match("c", ["a"] * depth)), 2**depth)
+        self.assertEqual(len(self.tree.match("c", ["a"] * depth)[0]), 2**depth)
         self.assertLessEqual(visits, 3 * nodes)
