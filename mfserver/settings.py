@@ -3,14 +3,28 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from mfserver.durable import NEVER
 from mfserver.errors import ConfigurationError
 
-__all__ = ["Settings", "Address", "DEFAULT_PORTS", "PLAIN", "parse_address", "parse_number"]
+__all__ = [
+    "Settings",
+    "Address",
+    "DEFAULT_PORTS",
+    "MAX_SESSION_EXPIRY",
+    "PLAIN",
+    "parse_address",
+    "parse_number",
+    "parse_text",
+]
 
 #: The listeners, in the order in which they are opened and logged, and their ports.
 DEFAULT_PORTS: Final = {"http": 8080, "https": 8443, "mqtt": 1883, "mqtts": 8883}
 #: Those without TLS: off by default when things prove themselves with certificates.
 PLAIN: Final = ("http", "mqtt")
+#: Of ``--max-session-expiry``: sessions may last for ever.
+MAX_SESSION_EXPIRY: Final = NEVER
+#: Characters of an option that is free text.
+_MAX_TEXT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,12 @@ class Settings:
     :ivar certificate: the ``--cert`` file, None for the one in the data directory; so ``key``, ``ca``
         and ``ca_key``.
     :ivar max_message: bytes of one payload.
+    :ivar max_queued_messages: messages that may wait for one session; so ``max_queued_bytes``, theirs.
+    :ivar queue_qos0: whether messages at QoS 0 wait for a session whose client is away.
+    :ivar max_session_expiry: seconds that a session may outlive its connection by, and that MQTT 3's with
+        clean session 0 do; :data:`mfserver.durable.NEVER` for ever.
+    :ivar max_keep_alive: seconds, the longest keep alive of MQTT 5.0 clients; 0 leaves them theirs.
+    :ivar server_reference: another server, for MQTT 5.0 clients that this one cannot serve; None for none.
     """
 
     auth: str = "key"
@@ -54,6 +74,15 @@ class Settings:
     max_connections: int = 10_000
     max_connections_per_address: int = 1_000
     max_connections_per_thing: int = 100
+    max_queued_messages: int = 100_000
+    max_queued_bytes: int = 64 << 20
+    queue_qos0: bool = False
+    max_session_expiry: int = 30 * 86_400
+    max_sessions_per_thing: int = 100
+    max_retained_messages: int = 100_000
+    max_retained_bytes: int = 256 << 20
+    max_keep_alive: int = 0
+    server_reference: str | None = None
 
     @property
     def certificates(self) -> bool:
@@ -88,6 +117,19 @@ def parse_number(option: str, text: str, least: int, most: int) -> int:
     if not _is_number(text) or not least <= int(text) <= most:
         raise ConfigurationError(f"{option}={text}: use a whole number from {least} to {most}", option)
     return int(text)
+
+
+def parse_text(option: str, text: str) -> str:
+    """Read free text: 1 to 1,024 printable characters, without the blanks around them.
+
+    :raises ConfigurationError: it is none, or has control characters, or comes from bytes that are no UTF-8.
+    """
+    stripped = text.strip(" ")
+    if not stripped.isprintable() or not 1 <= len(stripped) <= _MAX_TEXT:
+        raise ConfigurationError(
+            f"{option}={ascii(text)[1:-1]}: use 1 to {_MAX_TEXT} printable characters", option
+        )
+    return stripped
 
 
 def _is_number(text: str) -> bool:

@@ -9,16 +9,37 @@ from twisted.python import usage
 from mfserver import __version__
 from mfserver.errors import ConfigurationError
 from mfserver.service import MainfluxService
-from mfserver.settings import DEFAULT_PORTS, PLAIN, Address, Settings, parse_address, parse_number
+from mfserver.settings import (
+    DEFAULT_PORTS,
+    MAX_SESSION_EXPIRY,
+    PLAIN,
+    Address,
+    Settings,
+    parse_address,
+    parse_number,
+    parse_text,
+)
 
 __all__ = ["Options", "makeService"]
 
-_CHOICES = {"auth": ("key", "x509"), "tls-min": ("1.2", "1.3"), "registration": ("open", "closed")}
+_CHOICES = {
+    "auth": ("key", "x509"),
+    "tls-min": ("1.2", "1.3"),
+    "registration": ("open", "closed"),
+    "queue-qos0": ("on", "off"),
+}
 _NUMBERS = {
     "max-message": (1, 256 << 20),
     "max-connections": (1, 10_000_000),
     "max-connections-per-address": (1, 10_000_000),
     "max-connections-per-thing": (1, 10_000_000),
+    "max-queued-messages": (1, 10_000_000),
+    "max-queued-bytes": (1, 1 << 40),
+    "max-session-expiry": (0, MAX_SESSION_EXPIRY),
+    "max-sessions-per-thing": (1, 10_000_000),
+    "max-retained-messages": (1, 10_000_000),
+    "max-retained-bytes": (1, 1 << 40),
+    "max-keep-alive": (0, 65_535),
 }
 
 
@@ -52,6 +73,15 @@ class Options(usage.Options):
         ["max-connections", None, None, "Connections in all. [default: 10000]"],
         ["max-connections-per-address", None, None, "Connections from one address. [default: 1000]"],
         ["max-connections-per-thing", None, None, "Connections of one thing. [default: 100]"],
+        ["max-queued-messages", None, None, "Messages that wait for one MQTT session. [default: 100000]"],
+        ["max-queued-bytes", None, None, "Bytes that wait for one MQTT session. [default: 67108864]"],
+        ["queue-qos0", None, None, "Does QoS 0 wait for clients that are away: on or off. [default: off]"],
+        ["max-session-expiry", None, None, "Seconds that an MQTT session is kept. [default: 2592000]"],
+        ["max-sessions-per-thing", None, None, "MQTT sessions of one thing. [default: 100]"],
+        ["max-retained-messages", None, None, "Retained messages in all. [default: 100000]"],
+        ["max-retained-bytes", None, None, "Bytes of all retained messages. [default: 268435456]"],
+        ["max-keep-alive", None, None, "Longest keep alive in MQTT 5.0; 0: the client's. [default: 0]"],
+        ["server-reference", None, None, "Where MQTT 5.0 clients may go instead. [default: none]"],
     ]
 
     def __init__(self) -> None:
@@ -100,6 +130,7 @@ def _settings(options: Any, environment: dict[str, str]) -> Settings:
     for name, port in DEFAULT_PORTS.items():
         default = "off" if auth == "x509" and name in PLAIN else str(port)
         listeners[name] = parse_address(f"--{name}", given(name) or default)
+    reference = given("server-reference")
     names = options["server-name"] or (environment.get("MF_SERVER_NAME") or "").split(",")
     return Settings(
         auth=auth,
@@ -117,4 +148,13 @@ def _settings(options: Any, environment: dict[str, str]) -> Settings:
         max_connections=number("max-connections", 10_000),
         max_connections_per_address=number("max-connections-per-address", 1_000),
         max_connections_per_thing=number("max-connections-per-thing", 100),
+        max_queued_messages=number("max-queued-messages", 100_000),
+        max_queued_bytes=number("max-queued-bytes", 64 << 20),
+        queue_qos0=choice("queue-qos0", "off") == "on",
+        max_session_expiry=number("max-session-expiry", 30 * 86_400),
+        max_sessions_per_thing=number("max-sessions-per-thing", 100),
+        max_retained_messages=number("max-retained-messages", 100_000),
+        max_retained_bytes=number("max-retained-bytes", 256 << 20),
+        max_keep_alive=number("max-keep-alive", 0),
+        server_reference=parse_text("--server-reference", reference) if reference else None,
     )

@@ -71,6 +71,8 @@ class OptionTests(SynchronousTestCase):
         for option, (_, said, _) in self.documented.items():
             name = option[2:]
             value = DEFAULT_PORTS.get(name, getattr(settings, name.replace("-", "_"), None))
+            if isinstance(value, bool):
+                value = "on" if value else "off"
             if isinstance(value, int | str):
                 self.assertIn(f"{value}``", said, option)
         for long, _, _, text in Options.optParameters:
@@ -133,6 +135,10 @@ class NumberTests(SynchronousTestCase):
             "MQTT control packet": [limits.max_packet - limits.max_payload],
             "QoS 1 messages": [limits.receive_maximum],
             "Messages that wait": [limits.send_quota],
+            "Queue of one": [Settings().max_queued_messages, Settings().max_queued_bytes],
+            "Time that": [Settings().max_session_expiry],
+            "MQTT sessions": [Settings().max_sessions_per_thing],
+            "Retained": [Settings().max_retained_messages, Settings().max_retained_bytes],
             "Bytes that wait": [service._MAX_QUEUED],
             "Subscriptions of": [
                 service._MAX_SUBSCRIPTIONS,

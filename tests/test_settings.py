@@ -3,7 +3,15 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.errors import ConfigurationError
-from mfserver.settings import DEFAULT_PORTS, PLAIN, Address, Settings, parse_address, parse_number
+from mfserver.settings import (
+    DEFAULT_PORTS,
+    PLAIN,
+    Address,
+    Settings,
+    parse_address,
+    parse_number,
+    parse_text,
+)
 
 
 class AddressTests(SynchronousTestCase):
@@ -58,6 +66,28 @@ class NumberTests(SynchronousTestCase):
                 error = self.assertRaises(ConfigurationError, parse_number, "--x", text, 1, 10)
                 self.assertEqual("--x", error.option)
                 self.assertIn("from 1 to 10", str(error))
+
+
+class TextTests(SynchronousTestCase):
+    """Free text that some peer is told one day."""
+
+    def test_texts(self) -> None:
+        for text, expected in (
+            ("gate.example", "gate.example"),
+            (" a:1 b:2 ", "a:1 b:2"),
+            ("türe.example", "türe.example"),
+            ("x" * 1024, "x" * 1024),
+        ):
+            self.assertEqual(expected, parse_text("--x", text))
+
+    def test_wrong(self) -> None:
+        """What an MQTT client could not be told, or a terminal would obey. A byte that is no UTF-8 is one."""
+        for text in ("", "  ", "a\0b", "a\nb", "a\x1b[2J", "a\x85b", "\udcff", "x" * 1025):
+            with self.subTest(text=text[:10]):
+                error = self.assertRaises(ConfigurationError, parse_text, "--x", text)
+                self.assertEqual("--x", error.option)
+                self.assertTrue(str(error).isprintable())
+                self.assertIn("1 to 1024 printable characters", str(error))
 
 
 class SettingsTests(SynchronousTestCase):

@@ -31,6 +31,15 @@ OPTIONS: Mapping[str, tuple[str, str, Any, str | None]] = {
     "max-connections": ("5", "max_connections", 5, "0"),
     "max-connections-per-address": ("6", "max_connections_per_address", 6, "x"),
     "max-connections-per-thing": ("7", "max_connections_per_thing", 7, "-1"),
+    "max-queued-messages": ("8", "max_queued_messages", 8, "0"),
+    "max-queued-bytes": ("9", "max_queued_bytes", 9, "0"),
+    "queue-qos0": ("on", "queue_qos0", True, "1"),
+    "max-session-expiry": ("0", "max_session_expiry", 0, "-1"),
+    "max-sessions-per-thing": ("10", "max_sessions_per_thing", 10, "0"),
+    "max-retained-messages": ("11", "max_retained_messages", 11, "0"),
+    "max-retained-bytes": ("12", "max_retained_bytes", 12, "1e3"),
+    "max-keep-alive": ("13", "max_keep_alive", 13, "never"),
+    "server-reference": (" gate.example:8883 [::1]", "server_reference", "gate.example:8883 [::1]", " "),
 }
 
 
@@ -96,11 +105,29 @@ class OptionTests(OptionsTestCase):
 
     def test_bounds(self) -> None:
         """The highest that each number takes."""
-        self.assertEqual(256 << 20, self.settings(f"--max-message={256 << 20}").max_message)
-        self.assertIn("--max-message", self.refusal(f"--max-message={(256 << 20) + 1}"))
-        for name in ("max-connections", "max-connections-per-address", "max-connections-per-thing"):
-            self.settings(f"--{name}=10000000")
-            self.assertIn(f"--{name}", self.refusal(f"--{name}=10000001"))
+        for name, most in (
+            ("max-message", 256 << 20),
+            ("max-connections", 10_000_000),
+            ("max-connections-per-address", 10_000_000),
+            ("max-connections-per-thing", 10_000_000),
+            ("max-queued-messages", 10_000_000),
+            ("max-queued-bytes", 1 << 40),
+            ("max-session-expiry", 0xFFFF_FFFF),
+            ("max-sessions-per-thing", 10_000_000),
+            ("max-retained-messages", 10_000_000),
+            ("max-retained-bytes", 1 << 40),
+            ("max-keep-alive", 65_535),
+        ):
+            self.assertEqual(most, getattr(self.settings(f"--{name}={most}"), OPTIONS[name][1]))
+            self.assertIn(f"--{name}={most + 1}", self.refusal(f"--{name}={most + 1}"))
+
+    def test_qos0_waits_or_not(self) -> None:
+        self.assertIs(True, self.settings("--queue-qos0=on").queue_qos0)
+        self.assertIs(False, self.settings("--queue-qos0=off", MF_QUEUE_QOS0="on").queue_qos0)
+
+    def test_a_reference_of_several_lines(self) -> None:
+        """The mistake is one line all the same."""
+        self.assertIn("--server-reference=a\\nb:", self.refusal("--server-reference=a\nb"))
 
     def test_listeners(self) -> None:
         """Each by both ways, off too."""
