@@ -210,6 +210,18 @@ class RecentChangesTests(SynchronousTestCase):
             self.assertEqual(len(changes), 2)
         self.assertEqual(len(changes), 0)
 
+    def test_a_younger_look_up_keeps_only_what_it_may_have_missed(self) -> None:
+        changes = RecentChanges()
+        older = changes.look_up().__enter__()
+        changes.note(Change((ONE,)))
+        younger = changes.look_up().__enter__()
+        changes.note(Change((TWO,)))
+        older.__exit__()
+        self.assertEqual(len(changes), 1)
+        self.assertEqual((younger.is_stale(ONE), younger.is_stale(TWO)), (False, True))
+        younger.__exit__()
+        self.assertEqual(len(changes), 0)
+
 
 class ChangeFeedTests(SynchronousTestCase):
     def test_all_hear_in_order_whoever_fails(self) -> None:
