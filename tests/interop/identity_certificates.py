@@ -28,13 +28,20 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _HOUR = timedelta(hours=1)
 
 
-def client_tls(trusted: str, tls: str = "1.3", certificate: Path | None = None) -> ssl.SSLContext:
-    """A client's context of exactly one TLS version, with a certificate to show or none."""
+def client_tls(
+    trusted: str, tls: str = "1.3", certificate: Path | None = None, alpn: str = ""
+) -> ssl.SSLContext:
+    """A client's context of exactly one TLS version, with a certificate to show or none.
+
+    :param alpn: the one name to offer; none without.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(trusted)
     context.minimum_version = context.maximum_version = _VERSIONS[tls]
     if certificate is not None:
         context.load_cert_chain(certificate)
+    if alpn:
+        context.set_alpn_protocols([alpn])
     return context
 
 
@@ -58,13 +65,13 @@ class Identity:
         self.leaf = leaf
         self._trusted = trusted
         self._file = file
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, str], ssl.SSLContext] = {}
 
-    def tls(self, version: str = "1.3") -> ssl.SSLContext:
+    def tls(self, version: str = "1.3", alpn: str = "") -> ssl.SSLContext:
         """The client's context, always the same one."""
-        if version not in self._contexts:
-            self._contexts[version] = client_tls(self._trusted, version, self._file)
-        return self._contexts[version]
+        if (version, alpn) not in self._contexts:
+            self._contexts[version, alpn] = client_tls(self._trusted, version, self._file, alpn)
+        return self._contexts[version, alpn]
 
 
 class Authority:

@@ -26,6 +26,7 @@ from tests.interop.identity_world import (
     ACCEPTED,
     CLOSED,
     FORBIDDEN,
+    MQTT_ALPN,
     MQTT_PLAIN,
     MQTT_WS,
     MQTT_WSS,
@@ -51,7 +52,7 @@ _numbers = itertools.count()
 
 def mqtt_rows(world: World) -> Iterator[Row]:
     """Every row for every version, over TCP or TLS and over WebSocket."""
-    spoken_here = [*MQTTS, *MQTT_WSS]
+    spoken_here = [*MQTTS, *MQTT_ALPN, *MQTT_WSS]
     if world.auth == "key":
         spoken_here += [*MQTT_PLAIN, *MQTT_WS]
     for spoken in spoken_here:

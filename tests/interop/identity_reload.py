@@ -138,7 +138,7 @@ class _Reloads:
 
         def attempt(_: Ticket) -> str:
             world = self.world
-            tls = self.goes.identity.tls()
+            tls = self.goes.identity.tls(alpn=spoken.alpn)
             stream = Stream(world.server.port(spoken.listener), world.source(), tls, session)
             if stream.tls.session_reused:
                 return "resumed"

@@ -45,12 +45,14 @@ class Spoken(NamedTuple):
 
     :ivar kind: ``http``, ``ws`` or ``mqtt``.
     :ivar version: of MQTT.
+    :ivar alpn: the name to offer, where that decides what is spoken.
     """
 
     name: str
     kind: str
     listener: str
     version: int = 0
+    alpn: str = ""
 
     @property
     def is_web(self) -> bool:
@@ -63,10 +65,11 @@ _LEVELS = {"3.1": 3, "3.1.1": 4, "5.0": 5}
 HTTPS, HTTP = Spoken("HTTPS", "http", "https"), Spoken("HTTP", "http", "http")
 WSS, WS = Spoken("WSS", "ws", "https"), Spoken("WS", "ws", "http")
 MQTTS = [Spoken(f"MQTTS {n}", "mqtt", "mqtts", level) for n, level in _LEVELS.items()]
+MQTT_ALPN = [Spoken(f"MQTT {n} by ALPN", "mqtt", "https", level, "mqtt") for n, level in _LEVELS.items()]
 MQTT_WSS = [Spoken(f"MQTT {n} over WSS", "mqtt", "https", level) for n, level in _LEVELS.items()]
 MQTT_PLAIN = [Spoken(f"MQTT {n}", "mqtt", "mqtt", level) for n, level in _LEVELS.items()]
 MQTT_WS = [Spoken(f"MQTT {n} over WS", "mqtt", "http", level) for n, level in _LEVELS.items()]
-SECURE = [HTTPS, WSS, *MQTTS, *MQTT_WSS]
+SECURE = [HTTPS, WSS, *MQTTS, *MQTT_ALPN, *MQTT_WSS]
 PLAIN = [HTTP, WS, *MQTT_PLAIN, *MQTT_WS]
 
 
@@ -217,7 +220,9 @@ class World:
 
     def stream(self, spoken: Spoken, saying: Saying) -> Stream:
         """Connect, and shake hands."""
-        tls = saying.identity.tls(saying.tls) if spoken.listener in ("https", "mqtts") else None
+        tls = None
+        if spoken.listener in ("https", "mqtts"):
+            tls = saying.identity.tls(saying.tls, spoken.alpn)
         source = saying.source or self.source()
         stream = Stream(self.server.port(spoken.listener), source, tls, saying.session)
         if saying.session is not None and not stream.tls.session_reused:
@@ -227,7 +232,7 @@ class World:
     def mqtt(self, spoken: Spoken, saying: Saying) -> MQTT:
         """Get as far as MQTT can be spoken."""
         stream = self.stream(spoken, saying)
-        if spoken.listener in ("mqtt", "mqtts"):
+        if spoken.listener in ("mqtt", "mqtts") or spoken.alpn:
             return MQTT(stream, spoken.version)
         return MQTT(WebSocket(stream, "/mqtt", saying.headers, "mqtt"), spoken.version)
 
