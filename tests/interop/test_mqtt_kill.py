@@ -1,0 +1,234 @@
+"""kill -9 under MQTT traffic: every acknowledged message is delivered, QoS 2 exactly once, in order.
+
+``MF_KILLS`` chooses how often, ``MF_SEED`` repeats the choices of an earlier run.
+"""
+
+import random
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.mqtt.packets import Subscription
+from tests.interop.mqtt_figures import add_figures, chosen, table
+from tests.interop.mqtt_traffic import Listener, Restless, Speaker
+from tests.interop.mqtt_wire import Client, Crowd, Place
+from tests.interop.running import Deployment, RunningServer
+
+SPEAKERS: Final = 20
+LISTENERS: Final = 12
+CHANNELS: Final = ("north", "east", "south", "west")
+#: Messages of one publisher that are in flight at a time.
+WINDOW: Final = 6
+#: Seconds between a start and the kill: as soon as it listens, or much later.
+MOMENTS: Final = (0.0, 1.4)
+#: Seconds into its start that a server is killed in, before it listens.
+EARLY: Final = (0.3, 0.9)
+#: Seconds for everything to arrive in the end.
+DRAIN: Final = 60.0
+
+
+class KillTests(SynchronousTestCase):
+    """Publishers and subscribers with sessions of MQTT 3.1, 3.1.1 and 5.0, and a server that is killed."""
+
+    def setUp(self) -> None:
+        self.seed = chosen("MF_SEED")
+        self.chance = random.Random(self.seed)
+        self.crowd = Crowd()
+        self.addCleanup(self.crowd.close)
+        self.server = RunningServer()
+        self.addCleanup(shutil.rmtree, self.server.data_dir.parent)
+        self.addCleanup(self.server.kill)
+        self.server.start()
+        deployment = Deployment(self.server)
+        users = [deployment.thing(name, *CHANNELS) for name in ("speakers", "listeners")]
+        self.topics = [f"channels/{deployment.channels[name]}/messages" for name in CHANNELS]
+        self.make_clients(*users)
+        self.unacknowledged: Counter[int] = Counter()
+
+    def make_clients(self, speaker: tuple[str, str], listener: tuple[str, str]) -> None:
+        """Each publisher has one channel, each subscriber two of the four and a habit of its own."""
+        versions = cycle((4, 5, 3, 5))
+        self.speakers = [
+            Speaker(self.crowd, f"speaker-{n}", f"{self.topics[n % 4]}/{n}", version=version, user=speaker)
+            for n, version in zip(range(SPEAKERS), versions, strict=False)
+        ]
+        self.listeners = [
+            Listener(
+                self.crowd,
+                f"listener-{n}",
+                version=version,
+                user=listener,
+                qos=1 if n % 4 == 3 else 2,
+                receive_maximum=(0, 5, 0, 60)[n % 4],
+                topic_alias_maximum=(0, 0, 0, 3)[n % 4],
+            )
+            for n, version in zip(range(LISTENERS), versions, strict=False)
+        ]
+        self.heard_by = {
+            listener.client_id: [
+                speaker
+                for speaker in self.speakers
+                if any(speaker.topic.startswith(topic) for topic in self.topics_of(n))
+            ]
+            for n, listener in enumerate(self.listeners)
+        }
+
+    def topics_of(self, number: int) -> Sequence[str]:
+        return self.topics[number % 4], self.topics[(number + 1) % 4]
+
+    @property
+    def clients(self) -> list[Client]:
+        return [*self.speakers, *self.listeners]
+
+    @property
+    def place(self) -> Place:
+        return "127.0.0.1", self.server.port("mqtt")
+
+    def test_what_was_acknowledged_is_delivered(self) -> None:
+        """What its PUBACK or PUBREC promised comes to every subscriber, however often the power fails."""
+        kills = chosen("MF_KILLS", 8)
+        started = time.monotonic()
+        self.establish()
+        early = 0
+        for number in range(kills):
+            self.talk(self.chance.uniform(*MOMENTS))
+            self.kill()
+            if number % 4 == 3:
+                early += self.kill_early(self.chance.uniform(*EARLY))
+            self.server.start()
+        self.drain()
+        self.show(f"{kills} kills -9, {early} more before the server listened", time.monotonic() - started)
+        self.judge()
+        self.leaves_nothing()
+
+    def establish(self) -> None:
+        """Everybody has a session that the server has promised to keep."""
+        for client in self.clients:
+            client.open(self.place)
+        self.crowd.until(lambda: all(client.is_open for client in self.clients), "everybody is connected")
+        for number, listener in enumerate(self.listeners):
+            filters = [f"{topic}/#" for topic in self.topics_of(number)]
+            listener.subscribe(*(Subscription(topic_filter, listener.qos) for topic_filter in filters))
+        self.crowd.until(lambda: all(listener.granted for listener in self.listeners), "every SUBACK")
+        for listener in self.listeners:
+            self.assertEqual({65_535: [listener.qos] * 2}, listener.granted)
+        for speaker in self.speakers:
+            speaker.speak(1)
+            speaker.speak(2)
+        self.crowd.until(lambda: all(s.is_content for s in self.speakers), "a first message of each")
+        for client in self.clients:
+            client.cut()
+
+    def talk(self, seconds: float) -> None:
+        """Everybody comes, talks, listens and goes."""
+        restless = (
+            Restless(self.listeners, self.chance, present=(0.05, 1.0), absent=(0.0, 0.5)),
+            Restless(self.speakers, self.chance, present=(0.2, 2.0), absent=(0.0, 0.2)),
+        )
+        for group in restless:
+            group.begin()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.crowd.turn(0.002)
+            for speaker in self.speakers:
+                if speaker.can_publish and speaker.in_flight < WINDOW:
+                    speaker.speak(self.chance.choice((1, 2)), self.chance.choice((0, 0, 50, 3000)))
+            for group in restless:
+                group.move(self.place)
+
+    def kill(self) -> None:
+        """Pull the plug; the clients read what had left the server."""
+        self.server.kill()
+        self.assertNotIn("Traceback", self.server.log)
+        self.crowd.until(lambda: all(client.is_closed for client in self.clients), "everybody notices")
+        for speaker in self.speakers:
+            self.unacknowledged.update(publish.qos for publish in speaker.unacknowledged.values())
+
+    def kill_early(self, after: float) -> bool:
+        """Kill it again while it starts. :return: whether that came before it listened."""
+        timer = threading.Timer(after, lambda: self.server.process.kill())
+        timer.start()
+        try:
+            self.server.start()
+        except AssertionError:
+            return True
+        finally:
+            timer.join()
+            self.server.kill()
+        return False
+
+    def drain(self) -> None:
+        """Everybody stays until nothing is left to say."""
+        for client in self.clients:
+            client.open(self.place)
+        self.crowd.until(
+            lambda: all(speaker.is_content for speaker in self.speakers), "all is acknowledged", DRAIN
+        )
+        deadline = time.monotonic() + DRAIN
+        while time.monotonic() < deadline and any(map(self.lacks, self.listeners)):
+            self.crowd.run(0.05)
+        self.crowd.run(0.3)
+
+    def lacks(self, listener: Listener) -> list[str]:
+        """What has not come to a subscriber."""
+        return [
+            f"{listener.client_id} has {listener.expected[speaker.client_id, qos]} of {speaker.sent[qos]} "
+            f"messages of {speaker.client_id} at QoS {qos}"
+            for speaker in self.heard_by[listener.client_id]
+            for qos in (1, 2)
+            if listener.expected[speaker.client_id, qos] != speaker.sent[qos]
+        ]
+
+    def show(self, what: str, seconds: float) -> None:
+        """Write the figures down."""
+
+        def each(counted: Counter[int]) -> tuple[int, int]:
+            return counted[1], counted[2]
+
+        speakers, listeners = self.speakers, self.listeners
+        add_figures(
+            f"{what}, under {SPEAKERS} publishers and {LISTENERS} subscribers, in {seconds:.0f} s "
+            f"(MF_SEED={self.seed})",
+            *table(
+                ("QoS 1", "QoS 2"),
+                sent=[sum(speaker.sent[qos] for speaker in speakers) for qos in (1, 2)],
+                unacknowledged_at_a_kill=each(self.unacknowledged),
+                acknowledged=[sum(len(s.acknowledged[qos]) for s in speakers) for qos in (1, 2)],
+                delivered=each(sum((listener.delivered for listener in listeners), Counter())),
+                duplicates=each(sum((listener.duplicates for listener in listeners), Counter())),
+            ),
+            f"sent again after a reconnection: {sum(s.resent for s in speakers):,} by publishers; "
+            f"repeated by the server at QoS 2 and recognized: {sum(x.repeats for x in listeners):,}",
+        )
+
+    def judge(self) -> None:
+        """Nothing is missing, nothing came twice at QoS 2, nothing came out of turn, no session was lost."""
+        for client in self.clients:
+            self.assertEqual([], client.wrong[:10], client.client_id)
+            self.assertEqual(0, client.lost, f"{client.client_id} lost its session")
+        for speaker in self.speakers:
+            for qos in (1, 2):
+                self.assertEqual(list(range(speaker.sent[qos])), sorted(speaker.acknowledged[qos]))
+        for listener in self.listeners:
+            self.assertEqual([], self.lacks(listener))
+            self.assertEqual(0, listener.duplicates[2])
+        self.assertGreater(sum(self.unacknowledged.values()), 0, "no message was on its way at any kill")
+
+    def leaves_nothing(self) -> None:
+        """Nothing is left in any queue: who comes back hears nothing."""
+        before = [(listener.delivered.copy(), listener.duplicates.copy()) for listener in self.listeners]
+        for client in self.clients:
+            client.leave()
+            client.open(self.place)
+        self.crowd.until(lambda: all(client.is_open for client in self.clients), "all are back")
+        self.crowd.run(0.5)
+        after = [(listener.delivered, listener.duplicates) for listener in self.listeners]
+        self.assertEqual(before, after)
+        self.server.stop()
+        self.assertNotIn("Traceback", self.server.log)
