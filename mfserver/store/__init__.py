@@ -1,4 +1,4 @@
-"""What must survive: users, things, channels and their connections, in one SQL database.
+"""What must survive, in one SQL database: users, things, channels and their connections, and what MQTT keeps.
 
 The way in is :class:`mfserver.store.store.Store`.
 """

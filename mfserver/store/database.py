@@ -70,8 +70,8 @@ class _Readers(ThreadPool):
 class Database:
     """One database.
 
-    All methods are called in the reactor's thread; work is run in another, inside a transaction, and may use
-    nothing but the connection it is given.
+    All methods are called in the reactor's thread. Work is run inside a transaction and, save by
+    :meth:`write_now`, in another thread; it may use nothing but the connection it is given.
 
     :ivar commits: groups committed so far.
     """
@@ -110,9 +110,16 @@ class Database:
         :raises ConfigurationError: it cannot be opened, is none of ours, or belongs to a newer version.
         """
         sqlite.make_private(self.path)
+        self.write_now(lambda connection: migrate(connection, self.path))
+
+    def write_now(self, work: Work[T]) -> T:
+        """Run work in this thread, before the reactor runs; it leaves no thread and no open file either.
+
+        :raises ConfigurationError: the database cannot be used: nothing was done.
+        """
         try:
             with self.engine.connect().execution_options(**sqlite.WRITER) as connection, connection.begin():
-                migrate(connection, self.path)
+                return work(connection)
         except exc.DBAPIError as error:
             text = f"the database {self.path} cannot be used ({error.orig}): repair it, or name another file"
             raise ConfigurationError(text, "--database") from error

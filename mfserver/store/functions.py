@@ -3,6 +3,8 @@
 A database that is not named here refuses to compile the expression.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +14,15 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-__all__ = ["SQLITE_JSON_CONTAINS", "JSONContains", "TextContains", "insert_missing"]
+__all__ = [
+    "SQLITE_JSON_CONTAINS",
+    "JSONContains",
+    "TextContains",
+    "add_rows",
+    "execute_rows",
+    "insert_missing",
+    "put_rows",
+]
 
 #: The name under which :mod:`mfserver.store.sqlite` gives SQLite its containment of JSON.
 SQLITE_JSON_CONTAINS = "mfserver_json_contains"
@@ -63,5 +73,60 @@ def _postgresql_text_contains(element: TextContains, compiler: SQLCompiler, **op
 
 def insert_missing(connection: sa.Connection, table: sa.Table, **values: Any) -> None:
     """Insert a row unless one with the same primary key is there."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    connection.execute(_words(connection.dialect).insert(table).values(**values).on_conflict_do_nothing())
+
+
+def put_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert many rows; where one with the same primary key is there, it becomes the new one.
+
+    :param rows: the values of all columns, in the order of the table.
+    """
+    if rows:
+        execute_rows(connection, _put(table, connection.dialect), rows)
+
+
+def add_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert those of many rows whose primary keys are not there yet. See :func:`put_rows`."""
+    if rows:
+        execute_rows(connection, _add(table, connection.dialect), rows)
+
+
+def execute_rows(
+    connection: sa.Connection, statement: sa.UpdateBase, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Run a statement once for each of these rows, which may be none.
+
+    It takes a third of the time of :meth:`sqlalchemy.Connection.execute`, and types convert nothing.
+
+    :param statement: a constant: what it compiles to is remembered.
+    :param rows: the statement's parameters, in the order in which they stand in it.
+    """
+    if rows:
+        connection.exec_driver_sql(_text(statement, connection.dialect), list(rows))
+
+
+def _words(dialect: sa.Dialect) -> Any:
+    return postgresql if dialect.name == "postgresql" else sqlite
+
+
+@lru_cache
+def _put(table: sa.Table, dialect: sa.Dialect) -> sa.Insert:
+    insert = _words(dialect).insert(table)
+    keys = list(table.primary_key)
+    values = {column.name: insert.excluded[column.name] for column in table.c if column not in set(keys)}
+    statement: sa.Insert = insert.on_conflict_do_update(index_elements=keys, set_=values)
+    return statement
+
+
+@lru_cache
+def _add(table: sa.Table, dialect: sa.Dialect) -> sa.Insert:
+    statement: sa.Insert = _words(dialect).insert(table).on_conflict_do_nothing()
+    return statement
+
+
+@lru_cache
+def _text(statement: sa.UpdateBase, dialect: sa.Dialect) -> str:
+    compiled: Any = statement.compile(dialect=dialect)
+    if not compiled.positional:
+        raise CompileError(f"parameters have no order in {dialect.paramstyle}")
+    return str(compiled)

@@ -2,6 +2,10 @@
 
 ``sequence`` is the order of creation. ``*_folded`` hold what is compared without case: what SQL
 calls case differs between databases, and SQLite's knows only ASCII.
+
+What MQTT keeps has no foreign keys, neither to things and channels nor among itself: a batch is written as
+one, a while after it was collected, and must not fail because something was deleted meanwhile. What is left
+over so is swept out at the next start (:mod:`mfserver.store.kept`).
 """
 
 from typing import Final
@@ -9,7 +13,24 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = ["METADATA", "api_keys", "channels", "connections", "retired_keys", "things", "users"]
+__all__ = [
+    "METADATA",
+    "SESSION_NUMBERS",
+    "api_keys",
+    "channels",
+    "connections",
+    "counters",
+    "messages",
+    "retained",
+    "retired_keys",
+    "session_queue",
+    "session_received",
+    "session_subscriptions",
+    "sessions",
+    "things",
+    "users",
+    "wills",
+]
 
 METADATA: Final = sa.MetaData(
     naming_convention={
@@ -20,7 +41,7 @@ METADATA: Final = sa.MetaData(
     }
 )
 
-# SQLite numbers rows by itself only where the type is exactly INTEGER.
+# SQLite numbers rows by itself, and finds them without an index, only where the type is exactly INTEGER.
 _SEQUENCE: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # Ordered by code point on every database.
 _ORDERED: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -91,3 +112,90 @@ retired_keys: Final = sa.Table(
     sa.Column("key_digest", sa.LargeBinary(32), primary_key=True),
     sa.Column("owner", sa.Text(), nullable=False),
 )
+
+#: MQTT sessions. The number is given by us and never again.
+sessions: Final = sa.Table(
+    "sessions",
+    METADATA,
+    sa.Column("number", _SEQUENCE, primary_key=True, autoincrement=False),
+    sa.Column("thing", sa.Text(), nullable=False),
+    sa.Column("client_id", sa.Text(), nullable=False),
+    sa.Column("expiry", sa.BigInteger(), nullable=False),
+    sa.Column("ends_at", sa.BigInteger()),
+)
+
+#: A topic filter may have 65,535 bytes, more than an index takes: its SHA-256 stands for it.
+session_subscriptions: Final = sa.Table(
+    "session_subscriptions",
+    METADATA,
+    sa.Column("session", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("filter_digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column("topic_filter", sa.Text(), nullable=False),
+    sa.Column("qos", sa.SmallInteger(), nullable=False),
+    sa.Column("no_local", sa.Boolean(), nullable=False),
+    sa.Column("retain_as_published", sa.Boolean(), nullable=False),
+    sa.Column("identifier", sa.BigInteger(), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: Packet identifiers of QoS 2 messages that came and are not released.
+session_received: Final = sa.Table(
+    "session_received",
+    METADATA,
+    sa.Column("session", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("packet_id", sa.Integer(), primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+#: What stands in queues, once for all of them.
+messages: Final = sa.Table(
+    "messages",
+    METADATA,
+    sa.Column("key", _SEQUENCE, primary_key=True, autoincrement=False),
+    sa.Column("body", sa.LargeBinary(), nullable=False),
+)
+
+#: The queues of sessions. ``message`` is null once PUBREC came; ``identifiers`` are separated by spaces.
+session_queue: Final = sa.Table(
+    "session_queue",
+    METADATA,
+    sa.Column("session", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("message", sa.BigInteger(), index=True),
+    sa.Column("qos", sa.SmallInteger(), nullable=False),
+    sa.Column("retain", sa.Boolean(), nullable=False),
+    sa.Column("identifiers", sa.Text(), nullable=False),
+    sa.Column("packet_id", sa.Integer(), nullable=False),
+    sa.Column("state", sa.SmallInteger(), nullable=False),
+    sa.Column("size", sa.BigInteger(), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+wills: Final = sa.Table(
+    "wills",
+    METADATA,
+    sa.Column("session", _SEQUENCE, primary_key=True, autoincrement=False),
+    sa.Column("delay", sa.BigInteger(), nullable=False),
+    sa.Column("due", sa.BigInteger()),
+    sa.Column("body", sa.LargeBinary(), nullable=False),
+)
+
+#: Retained messages; the SHA-256 of the topic's levels stands for them, as it does for a topic filter.
+retained: Final = sa.Table(
+    "retained",
+    METADATA,
+    sa.Column("channel", sa.Text(), primary_key=True),
+    sa.Column("levels_digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column("body", sa.LargeBinary(), nullable=False),
+)
+
+#: The greatest numbers that were ever given, so that none is given again when its row is gone.
+counters: Final = sa.Table(
+    "counters",
+    METADATA,
+    sa.Column("name", sa.Text(), primary_key=True),
+    sa.Column("last", sa.BigInteger(), nullable=False),
+)
+
+#: The counter of sessions.
+SESSION_NUMBERS: Final = "sessions"

@@ -11,6 +11,7 @@ from mfserver.store.channels import Channels
 from mfserver.store.connections import Connections
 from mfserver.store.database import Database
 from mfserver.store.keys import Keys
+from mfserver.store.sessions import Sessions
 from mfserver.store.things import Things
 from mfserver.store.users import Users
 
@@ -36,6 +37,7 @@ class Store:
         self.things = Things(self.database, digest)
         self.channels = Channels(self.database)
         self.connections = Connections(self.database)
+        self.sessions = Sessions(self.database)
 
     def open(self) -> None:
         self.database.open()

@@ -25,6 +25,7 @@ from mfserver.records import (
 )
 from mfserver.store import metadata as json_objects
 from mfserver.store.pages import check_query, fold
+from tests.store.memory_sessions import MemorySessions
 
 __all__ = ["MemoryStore"]
 
@@ -325,6 +326,9 @@ class MemoryStore:
         self.things = _Things(self._tables)
         self.channels = _Channels(self._tables)
         self.connections = _Connections(self._tables)
+        self.sessions = MemorySessions(
+            self._tables.things, self._tables.channels, self._tables.connections, self._tables.check_open
+        )
 
     def open(self) -> None:
         """Nothing to open."""

@@ -5,6 +5,7 @@ from twisted.trial.unittest import TestCase
 from tests.store.contract import AccountContract
 from tests.store.contract_connections import ConnectionContract
 from tests.store.contract_lists import ListContract
+from tests.store.contract_sessions import SessionContract
 from tests.store.contract_things import ThingContract
 from tests.store.files import a_store
 from tests.store.memory import MemoryStore
@@ -54,3 +55,11 @@ class MemoryListTests(ListContract, MemoryCase):
 
 class MemoryConnectionTests(ConnectionContract, MemoryCase):
     """Connections, in memory."""
+
+
+class DatabaseSessionTests(SessionContract, DatabaseCase):
+    """What MQTT keeps, in the database."""
+
+
+class MemorySessionTests(SessionContract, MemoryCase):
+    """What MQTT keeps, in memory."""
