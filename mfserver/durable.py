@@ -14,6 +14,7 @@ from mfserver.records import ChannelId, ThingId
 
 __all__ = [
     "NEVER",
+    "FOREVER",
     "QUEUED",
     "PUBLISHED",
     "RELEASED",
@@ -33,6 +34,9 @@ SessionKey = NewType("SessionKey", int)
 #: A session expiry interval that means that a session does not expire (MQTT 5.0, 3.1.2.11.2).
 NEVER: Final = 0xFFFF_FFFF
 
+#: The ``ends_at`` of a session that does not expire; longer than there will be seconds.
+FOREVER: Final = 1 << 62
+
 # How far a delivery is (MQTT 5.0, 4.3).
 #: It waits for its turn.
 QUEUED: Final = 0
@@ -47,8 +51,8 @@ class KeptSession:
     """A session (MQTT 5.0, 4.1).
 
     :ivar expiry: seconds that it outlives its connection by; :data:`NEVER` for ever.
-    :ivar ends_at: when it ends unless it is resumed, in seconds since 1970; None while its client is
-        connected, and where it never ends.
+    :ivar ends_at: when it ends unless it is resumed, in seconds since 1970; :data:`FOREVER` for never, None
+        while its client is connected.
     """
 
     key: SessionKey

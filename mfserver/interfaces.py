@@ -8,7 +8,7 @@ of :mod:`mfserver.errors`.
 # zope.interface declares methods without self, and nobody calls these bodies.
 # mypy: disable-error-code="empty-body"
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +131,11 @@ class IRights(Interface):
         :raises Overloaded: its rights cannot be read.
         """
 
+    def preload(thing: ThingId, channels: Iterable[ChannelId]) -> IThing:
+        """A :meth:`hold` at once, for who knows the thing's channels of this moment: a start."""
+
     def release(thing: ThingId) -> None:
-        """Nothing is kept for it any more; once for every :meth:`hold`."""
+        """Nothing is kept for it any more; once for every :meth:`hold` and :meth:`preload`."""
 
 
 # --- who lets in ----------------------------------------------------------------------------------------

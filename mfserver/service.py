@@ -26,9 +26,11 @@ from mfserver.api.server import MAX_BODY, make_site
 from mfserver.api.site import routes as api_routes
 from mfserver.budget import Budget
 from mfserver.ca import authority
+from mfserver.cred.absent import AbsentThings
 from mfserver.cred.access import Access
 from mfserver.cred.attempts import Attempts
 from mfserver.cred.authentication import Authenticator, UserAuthenticator, key_mode, x509_mode
+from mfserver.cred.changes import ChangeFeed
 from mfserver.cred.expiry import CertificateWatch
 from mfserver.cred.passwords import Passwords
 from mfserver.cred.secrets import load_or_make
@@ -43,8 +45,10 @@ from mfserver.provisioning.keys import Keys
 from mfserver.provisioning.things import Things
 from mfserver.provisioning.users import Users
 from mfserver.repeats import Repeats
+from mfserver.routing.journal import Journal
+from mfserver.routing.retained import Retained
 from mfserver.routing.router import Router
-from mfserver.routing.sessions import Sessions
+from mfserver.routing.sessions import Bounds, Sessions, Shared
 from mfserver.settings import DEFAULT_PORTS, PLAIN, Settings
 from mfserver.store.store import Store
 from mfserver.tls.context import ServerContext
@@ -122,8 +126,16 @@ class MainfluxService(MultiService):
         """Open the database. Clients are answered from here on."""
         try:
             self._store.open()
+            kept = self._store.sessions.load()
         except ConfigurationError as error:
             self._give_up(error)
+        self._sessions.restore(kept)
+        if kept.sessions or kept.retained:
+            self._log.info(
+                "{sessions} MQTT sessions and {retained} retained messages are back",
+                sessions=len(kept.sessions),
+                retained=len(kept.retained),
+            )
         super().startService()
         self._watch_certificates()
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -162,8 +174,12 @@ class MainfluxService(MultiService):
             things, people = x509_mode(access, owners, attempts, time.time)
         else:
             things, people = key_mode(access, owners, attempts)
+        absent = AbsentThings(store.connections)
+        self._build_sessions(store, absent)
         self._build_adapters(things)
-        api = self._build_api(store, access, attempts, Tokens(token_secret, time.time), people)
+        # First everybody falls silent who may not speak any more, then what is kept for them goes.
+        changes = ChangeFeed((absent, access, self._sessions))
+        api = self._build_api(store, changes, attempts, Tokens(token_secret, time.time), people)
         self._open_ports(api)
 
     def _thing_key_secret(self) -> bytes:
@@ -197,18 +213,39 @@ class MainfluxService(MultiService):
         context.load()
         return context
 
+    def _build_sessions(self, store: Store, absent: AbsentThings) -> None:
+        """The way of a message, and what of it outlives a connection."""
+        settings, reactor = self._settings, self._reactor
+        journal = Journal(store.sessions, reactor)
+        retained = Retained(
+            settings.max_retained_messages, settings.max_retained_bytes, journal.retained, time.time_ns
+        )
+        self._router = Router(_MAX_SUBSCRIPTIONS, journal, retained)
+        bounds = Bounds(
+            messages=settings.max_queued_messages,
+            size=settings.max_queued_bytes,
+            memory=max(_MAX_QUEUED, 2 * settings.max_message),
+            retained=settings.max_retained_messages,
+            queue_qos0=settings.queue_qos0,
+        )
+        shared = Shared(
+            journal, store.sessions, bounds, now=time.time_ns, clock=reactor, report=self._repeats.report
+        )
+        self._sessions = Sessions(self._router, retained, absent, shared, settings.max_sessions_per_thing)
+
     def _build_adapters(self, authenticator: Authenticator) -> None:
         settings, reactor = self._settings, self._reactor
-        self._router = Router(_MAX_SUBSCRIPTIONS)
         limits = Limits(
             max_payload=settings.max_message,
             max_queued_bytes=max(_MAX_QUEUED, 2 * settings.max_message),
+            max_keep_alive=settings.max_keep_alive,
         )
         self._mqtt = MQTTAdapter(
             authenticator,
-            self._router,
-            Sessions(),
+            self._sessions,
             limits=limits,
+            longest_expiry=settings.max_session_expiry,
+            server_reference=settings.server_reference or "",
             turn=Turn(reactor),
             budget=self._budget,
             is_over_limit=self._limit.is_over,
@@ -232,7 +269,12 @@ class MainfluxService(MultiService):
         self._mqtt_over_ws = MQTTOverWS(self._mqtt, reactor=reactor)
 
     def _build_api(
-        self, store: Store, access: Access, attempts: Attempts, tokens: Tokens, people: UserAuthenticator
+        self,
+        store: Store,
+        changes: ChangeFeed,
+        attempts: Attempts,
+        tokens: Tokens,
+        people: UserAuthenticator,
     ) -> WebFactory:
         """Everything on the web ports: the API, HTTP publish, WebSockets and MQTT over WebSocket."""
         registration_token = None
@@ -244,7 +286,7 @@ class MainfluxService(MultiService):
             )
         passwords = Passwords(self._reactor)
         passwords.setServiceParent(self)
-        things = Things(store.things, access, attempts)
+        things = Things(store.things, changes, attempts)
         # A person is made to wait, and never so long that a stranger's failures lock the account.
         logins = Attempts(self._reactor, longest=5.0, patience=5.0, max_waiting=100)
         routes = api_routes(
@@ -252,8 +294,8 @@ class MainfluxService(MultiService):
             Users(store.users, passwords, tokens, logins, registration_token),
             Keys(store.keys, store.users, tokens, time.time),
             things,
-            Channels(store.channels, access),
-            Connections(store.connections, things, access),
+            Channels(store.channels, changes),
+            Connections(store.connections, things, changes),
             others=[*self._http.routes(), *self._ws.routes(), *self._mqtt_over_ws.routes()],
         )
         site = make_site(routes, self._reactor, max(MAX_BODY, self._settings.max_message), self._budget)
@@ -378,10 +420,21 @@ class MainfluxService(MultiService):
         while (self._ws.open or self._mqtt.connections) and self._reactor.seconds() < until:
             await deferLater(self._reactor, 0.02)
         self._watch.stop()
+        await self._commit_sessions()
         await super().stopService()
         await self._store.close()
         self._directory.close()
         self._log.info("everything is committed; goodbye")
+
+    async def _commit_sessions(self) -> None:
+        """Let what clients were promised reach the disk, unless that is full and stays so."""
+        committed = self._sessions.stop()
+        if committed is not None:
+            committed.addTimeout(_FAREWELL, self._reactor)
+            try:
+                await committed
+            except TimeoutError:
+                self._log.error("what was not acknowledged yet could not be stored, and is lost")
 
     def stopService(self) -> Any:
         """Stop listening, take leave of every client, commit what waits, and let the directory go."""

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
@@ -12,11 +13,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mfserver.adapters.mqtt_client import MQTTClient
+from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
 from mfserver.adapters.turn import Turn
 from mfserver.address import network
 from mfserver.budget import Budget
-from mfserver.errors import Invalid, MFServerError, NotAuthorized, Overloaded, SlowDown, Unauthenticated
-from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IThing
+from mfserver.errors import MFServerError
+from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import (
@@ -24,27 +26,21 @@ from mfserver.mqtt.events import (
     ConnectReceived,
     DisconnectReceived,
     PublishAcknowledged,
+    PublishCompleted,
     PublishReceived,
+    PublishReleased,
+    PublishStored,
     SubscribeReceived,
     UnsubscribeReceived,
 )
 from mfserver.mqtt.limits import Limits
-from mfserver.records import ChannelId, Claims
-from mfserver.routing.router import Router
+from mfserver.mqtt.packets import Connect
+from mfserver.mqtt.properties import SESSION_EXPIRY_INTERVAL
+from mfserver.records import ChannelId
 from mfserver.routing.sessions import Sessions
 from mfserver.tls.peer import peer_of
-from mfserver.topic import parse
 
 __all__ = ["MQTTAdapter", "MQTTProtocol"]
-
-# What each error is in MQTT 5.0 (2.4); the core turns it into the return codes of 3.1 and 3.1.1.
-_REASON_CODES: Final[dict[type[MFServerError], int]] = {
-    Unauthenticated: mqtt.BAD_USER_NAME_OR_PASSWORD,
-    NotAuthorized: mqtt.NOT_AUTHORIZED,
-    SlowDown: mqtt.CONNECTION_RATE_EXCEEDED,
-    Overloaded: mqtt.QUOTA_EXCEEDED,
-    Invalid: mqtt.TOPIC_NAME_INVALID,
-}
 
 #: Seconds that a client which does not read has for the last bytes.
 _CLOSE_SECONDS: Final = 5.0
@@ -54,21 +50,25 @@ class MQTTAdapter:
     """Everything that the server's MQTT connections share.
 
     :param limits: the core's bounds.
+    :param longest_expiry: seconds that a session may outlive its connection by at most.
+    :param server_reference: another server, which clients of MQTT 5.0 are told when this one ends or has too
+        many connections; ``""`` for none.
     :param budget: bytes of packets that are not complete, of all connections.
     :param is_over_limit: whether an address has more connections than it may.
     :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param clock: an ``IReactorTime``: deadlines, and the turn that writes wait for.
     :param now: the wall clock, in nanoseconds since 1970.
-    :ivar dropped: messages that connections which are over were too slow for.
+    :ivar dropped: messages that were longer than clients which are gone would take.
     """
 
     def __init__(
         self,
         authenticator: IAuthenticator,
-        router: Router,
         sessions: Sessions,
         *,
         limits: Limits,
+        longest_expiry: int,
+        server_reference: str = "",
         turn: Turn,
         budget: Budget,
         is_over_limit: Callable[[str], bool],
@@ -77,9 +77,10 @@ class MQTTAdapter:
         now: Callable[[], int],
     ) -> None:
         self.authenticator = authenticator
-        self.router = router
         self.sessions = sessions
         self.limits = limits
+        self.longest_expiry = longest_expiry
+        self.server_reference = server_reference
         self.turn = turn
         self.budget = budget
         self.is_over_limit = is_over_limit
@@ -94,9 +95,11 @@ class MQTTAdapter:
         return _Factory(self)
 
     def going_away(self) -> None:
-        """Tell every client that the server ends: DISCONNECT 0x8B in MQTT 5.0, closed in all."""
+        """Tell every client that the server ends: DISCONNECT 0x8B in MQTT 5.0, or 0x9C where it knows another
+        one; closed in all."""
+        code = mqtt.USE_ANOTHER_SERVER if self.server_reference else mqtt.SERVER_SHUTTING_DOWN
         for connection in list(self.connections):
-            connection.close(mqtt.SERVER_SHUTTING_DOWN, "the server is shutting down")
+            connection.close(code, "the server is shutting down")
 
 
 class _Factory(ServerFactory):
@@ -127,6 +130,7 @@ class MQTTProtocol(Protocol):
         self._adapter = adapter
         self._peer = peer
         self._client: MQTTClient | None = None
+        self._expiry: int | None = None
         self._logout: Callable[[], None] | None = None
         self._deadline: IDelayedCall | None = None
         self._over = False
@@ -159,12 +163,19 @@ class MQTTProtocol(Protocol):
         adapter.connections.discard(self)
         adapter.dropped += self._connection.dropped
         self._connection.receive_eof()
-        if self._client is None or self._logout is None:
-            return
-        adapter.sessions.end(self._client.thing.id, self._connection.client_id, self._client)
-        self._client.lost()
-        self._logout()
-        self._logout = None
+        self._leave()
+        if self._logout is not None:
+            self._logout()
+            self._logout = None
+
+    def _leave(self) -> None:
+        """The connection is over: its session goes on without it, or ends."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.lost()
+            self._adapter.sessions.close(
+                client.session, client, self._expiry, will=self._connection.will is not None
+            )
 
     def _account(self) -> None:
         """Count what the core holds of packets that are not complete; of all clients that is bounded."""
@@ -185,8 +196,11 @@ class MQTTProtocol(Protocol):
         data = self._connection.data_to_send()
         if data:
             self.transport.write(data)
+            if self._client is not None:
+                self._client.session.pump()
         if self._connection.closed:
             self._over = True
+            self._leave()
             self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)
             self.transport.unregisterProducer()
             # Unread bytes would make the system reset the connection, and our last words could be lost.
@@ -200,6 +214,8 @@ class MQTTProtocol(Protocol):
 
     def resumeProducing(self) -> None:
         self._connection.resume()
+        if self._client is not None:
+            self._client.session.pump()
         self._adapter.turn.add(self)
 
     def stopProducing(self) -> None:
@@ -218,7 +234,10 @@ class MQTTProtocol(Protocol):
     def close(self, reason_code: int, reason: str) -> None:
         """Say why in MQTT 5.0's DISCONNECT, or in a CONNACK before the client was accepted, and close."""
         if not self._over:
-            self._connection.disconnect(reason_code, reason)
+            moves = reason_code == mqtt.USE_ANOTHER_SERVER
+            self._connection.disconnect(
+                reason_code, reason, self._adapter.server_reference if moves else None
+            )
             self.flush()
 
     def write_soon(self) -> None:
@@ -245,85 +264,80 @@ class MQTTProtocol(Protocol):
         for event in events:
             if self._over:
                 return
-            self._EVENTS[type(event)](self, event)
-
-    def _nothing_to_do(self, event: object) -> None:
-        """The core has done it all."""
+            receive = self._CLIENT_EVENTS.get(type(event))
+            if receive is None:
+                self._EVENTS[type(event)](self, event)
+            elif self._client is not None:
+                receive(self._client, event)
 
     def _connection_failed(self, event: ConnectionFailed) -> None:
         self._adapter.report("an MQTT connection failed", f"{self._address}: {event.text}")
 
+    def _disconnect_received(self, event: DisconnectReceived) -> None:
+        if event.session_expiry is not None:
+            self._expiry = min(event.session_expiry, self._adapter.longest_expiry)
+
     def _connect_received(self, event: ConnectReceived) -> None:
         """Find out who it is. The core holds what follows the CONNECT until then, and we stop reading."""
-        packet = event.packet
-        if self._adapter.is_over_limit(self._address):
-            self.close(mqtt.QUOTA_EXCEEDED, "too many connections")
+        adapter = self._adapter
+        if adapter.is_over_limit(self._address):
+            code = mqtt.USE_ANOTHER_SERVER if adapter.server_reference else mqtt.QUOTA_EXCEEDED
+            self.close(code, "too many connections")
             return
-        password = packet.password
-        claims = Claims(
-            address=self._address,
-            keys=() if password is None else (password.decode("utf-8", "replace"),),
-            thing_id=packet.user_name,
-            needs_key=True,
-            needs_thing_id=True,
-        )
         self.read(False)
-        accepted = self._adapter.authenticator.authenticate(claims, self._peer, self)
-        accepted.addCallback(self._authenticated, event)
+        accepted = Deferred.fromCoroutine(self._accept(event.packet))
         accepted.addErrback(self._refused)
         accepted.addErrback(partial(self._log.failure, "an MQTT connection could not be accepted"))
 
-    def _authenticated(self, accepted: tuple[IThing, Callable[[], None]], event: ConnectReceived) -> None:
-        thing, logout = accepted
+    async def _accept(self, packet: Connect) -> None:
+        """Let the client in, and give it its session, before CONNACK says so."""
+        adapter, connection = self._adapter, self._connection
+        thing, logout = await adapter.authenticator.authenticate(
+            claims_of(packet, self._address), self._peer, self
+        )
         if self._over:
             logout()
             return
-        connection, packet = self._connection, event.packet
-        try:
-            if packet.will is not None and parse(packet.will.topic).channel not in thing.channels:
-                raise NotAuthorized("the thing is not connected to the will's channel")
-        except MFServerError:
-            logout()
-            raise
         self._logout = logout
+        will = will_of(packet, thing, adapter.now())
         assigned = None if packet.client_id else f"mf-{uuid4()}"
-        if not packet.clean_start and connection.version < mqtt.MQTT_5_0:
-            self._adapter.report(
-                "an MQTT 3 client asked for a session that is kept; it ends with its connection",
-                f"thing {thing.id}",
-            )
-        connection.send_connack(assigned_client_id=assigned)
-        adapter = self._adapter
-        self._client = MQTTClient(thing, connection, self, adapter.router, adapter.limits, adapter.now)
-        adapter.sessions.begin(thing.id, connection.client_id, self._client)
+        expiry = session_expiry(packet, adapter.longest_expiry)
+        client = MQTTClient(thing, connection, self, adapter.sessions, adapter.limits, adapter.now)
+        client.session, is_present = await adapter.sessions.open(
+            thing, assigned or packet.client_id, packet.clean_start, expiry, client, will
+        )
+        if connection.closed:
+            # A session that nobody was told of is not kept.
+            adapter.sessions.close(client.session, client, None if is_present else 0, will=False)
+            return
+        self._client = client
+        asked = packet.properties or {}
+        connection.send_connack(
+            session_present=is_present,
+            assigned_client_id=assigned,
+            session_expiry=None if expiry == asked.get(SESSION_EXPIRY_INTERVAL, 0) else expiry,
+        )
+        if not connection.closed:
+            client.session.attach(client, connection.send_quota)
         self.read(True)  # first what came behind the CONNECT
         self._watch_deadline()  # it is the keep alive's now
 
     def _refused(self, failure: Failure) -> None:
+        logout, self._logout = self._logout, None
+        if logout is not None:
+            logout()
         if self._over:
             return
         failure.trap(Exception)
         error = failure.value
         if isinstance(error, MFServerError):
-            code = _REASON_CODES.get(type(error), mqtt.UNSPECIFIED_ERROR)
+            code = REASON_CODES.get(type(error), mqtt.UNSPECIFIED_ERROR)
             self._connection.send_connack(code, reason_string=str(error))
             self._adapter.report("an MQTT CONNECT was refused", f"{self._address}: {error}")
         else:
             self._log.failure("a CONNECT could not be answered", failure)
             self._connection.disconnect(mqtt.UNSPECIFIED_ERROR)
         self.flush()
-
-    def _publish_received(self, event: PublishReceived) -> None:
-        assert self._client is not None
-        self._client.publish_received(event)
-
-    def _subscribe_received(self, event: SubscribeReceived) -> None:
-        assert self._client is not None
-        self._client.subscribe_received(event)
-
-    def _unsubscribe_received(self, event: UnsubscribeReceived) -> None:
-        assert self._client is not None
-        self._client.unsubscribe_received(event)
 
     # --- deadlines ---
 
@@ -353,10 +367,15 @@ class MQTTProtocol(Protocol):
 
     _EVENTS: ClassVar[dict[type, Callable[["MQTTProtocol", Any], None]]] = {
         ConnectReceived: _connect_received,
-        PublishReceived: _publish_received,
-        SubscribeReceived: _subscribe_received,
-        UnsubscribeReceived: _unsubscribe_received,
-        PublishAcknowledged: _nothing_to_do,
-        DisconnectReceived: _nothing_to_do,
+        DisconnectReceived: _disconnect_received,
         ConnectionFailed: _connection_failed,
+    }
+    _CLIENT_EVENTS: ClassVar[dict[type, Callable[[MQTTClient, Any], None]]] = {
+        PublishReceived: MQTTClient.publish_received,
+        PublishReleased: MQTTClient.publish_released,
+        PublishAcknowledged: MQTTClient.publish_acknowledged,
+        PublishStored: MQTTClient.publish_stored,
+        PublishCompleted: MQTTClient.publish_completed,
+        SubscribeReceived: MQTTClient.subscribe_received,
+        UnsubscribeReceived: MQTTClient.unsubscribe_received,
     }

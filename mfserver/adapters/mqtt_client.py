@@ -1,28 +1,42 @@
-"""What an accepted MQTT client does: it publishes, subscribes and is delivered to."""
+"""What an accepted MQTT client does: it publishes, subscribes, acknowledges and is delivered to."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from mfserver.adapters.mqtt_answers import Answers
 from mfserver.adapters.mqtt_messages import encoded_publish, incoming_message
 from mfserver.errors import Invalid, Overloaded
-from mfserver.interfaces import ISubscriber, IThing
-from mfserver.message import Message
+from mfserver.interfaces import IThing
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
-from mfserver.mqtt.events import PublishReceived, SubscribeReceived, UnsubscribeReceived
+from mfserver.mqtt.events import (
+    PublishAcknowledged,
+    PublishCompleted,
+    PublishReceived,
+    PublishReleased,
+    PublishStored,
+    SubscribeReceived,
+    UnsubscribeReceived,
+)
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Publish, Subscription
+from mfserver.mqtt.properties import SUBSCRIPTION_IDENTIFIER, is_payload_well_formed
+from mfserver.mqtt.session import Delivery
 from mfserver.records import ChannelId
-from mfserver.routing.router import Router
+from mfserver.routing.sessions import ClientSession, Sessions
 from mfserver.routing.tree import Options
-from mfserver.topic import parse, parse_filter
+from mfserver.topic import Topic, TopicFilter, parse, parse_filter
 
 __all__ = ["Link", "MQTTClient"]
+
+# SUBSCRIBE's retain handling (MQTT 5.0, 3.8.3.1).
+_RETAINED_IF_NEW = 1
+_NO_RETAINED = 2
 
 
 class Link(Protocol):
@@ -38,142 +52,250 @@ class Link(Protocol):
         """Read on, or stop reading."""
 
 
-@implementer(ISubscriber)
 class MQTTClient:
     """One thing's client, from its accepted CONNECT to the end of its network connection.
 
+    :param thing: whose rights are asked when it publishes and subscribes.
     :param connection: the sans-I/O core, which is answered through.
     :param now: the wall clock, in nanoseconds since 1970.
+    :ivar session: what outlives the connection, once it is there.
     """
 
     _log = Logger()
+
+    session: ClientSession
 
     def __init__(
         self,
         thing: IThing,
         connection: Connection,
         link: Link,
-        router: Router,
+        sessions: Sessions,
         limits: Limits,
         now: Callable[[], int],
     ) -> None:
         self.thing = thing
         self._connection = connection
         self._link = link
-        self._router = router
+        self._sessions = sessions
+        self._router = sessions.router
         self._limits = limits
         self._now = now
-        self._uncommitted = 0
+        self._answers = Answers(self._answered, self._not_kept)
+        self._is_held_up = False
 
-    def taken_over(self) -> None:
-        """A newer connection of the same client took the session."""
-        self._link.close(mqtt.SESSION_TAKEN_OVER, "another connection of this client took over")
-
-    def deliver(self, message: Message, qos: int) -> None:
-        connection = self._connection
-        if not connection.closed:
-            connection.send_publish(encoded_publish(message, connection.version, qos))
-            self._link.write_soon()
+    def lost(self) -> None:
+        """The network connection is over."""
+        self._answers.stop()
 
     def channel_lost(self, channel: ChannelId) -> None:
-        """What came from a channel while the thing might use it, and still waits, is not its any more."""
-        self._connection.discard(lambda topic: topic.split("/", 2)[1] == channel)
+        """The thing may not use this channel any more."""
+        self.session.channel_lost(channel)
+
+    # --- what its session sends through it ------------------------------------------------------------------
+
+    @property
+    def is_writable(self) -> bool:
+        return self._connection.is_writable
+
+    def send_publish(self, delivery: Delivery, dup: bool) -> bool:
+        connection = self._connection
+        encoded = encoded_publish(delivery, connection.version, self._now())
+        sent = connection.send_publish(encoded, delivery.packet_id, dup)
+        self._link.write_soon()
+        return sent or connection.closed
+
+    def send_pubrel(self, packet_id: int, reason_code: int) -> None:
+        self._connection.send_pubrel(packet_id, reason_code)  # [MQTT-4.3.3-4]
+        self._link.write_soon()
+
+    def taken_over(self) -> None:
+        self._link.close(mqtt.SESSION_TAKEN_OVER, "another connection of this client took over")
+
+    def too_slow(self) -> None:
+        self._link.close(mqtt.QUOTA_EXCEEDED, "too much waits for this client")
+
+    # --- what the client publishes --------------------------------------------------------------------------
 
     def publish_received(self, event: PublishReceived) -> None:
         packet = event.packet
+        if packet.qos == 2 and packet.packet_id in self.session.state.received:
+            # [MQTT-4.3.3-10], of 3.1.1 [MQTT-4.3.3-2]: what it promised may still be under way
+            self._answer_publish(packet, self._sessions.journal.committed() if self.session.is_kept else None)
+            return
         try:
             topic = parse(packet.topic)
         except Invalid:
             topic = None
         if topic is None or topic.channel not in self.thing.channels:
-            self._refuse_publish(packet)
-            return
-        published = self._router.publish(
-            incoming_message(
-                topic, self.thing.id, packet.payload, packet.qos, packet.properties, self._now(), self
-            )
+            self._refuse_publish(packet, mqtt.NOT_AUTHORIZED, "the thing may not publish there")
+        elif not is_payload_well_formed(packet.properties, packet.payload):
+            self._refuse_publish(packet, mqtt.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8")
+        else:
+            self._publish(packet, topic)
+
+    def _publish(self, packet: Publish, topic: Topic) -> None:
+        message = incoming_message(
+            topic,
+            self.thing.id,
+            packet.payload,
+            packet.qos,
+            packet.retain,
+            packet.properties,
+            self._now(),
+            self.session,
         )
-        if published is not None:
-            self._wait_for_commits()
-            published.addCallbacks(self._published, self._not_kept, callbackArgs=(packet.packet_id,))
+        journal = self._sessions.journal
+        try:
+            # A client that cannot be told why is made to wait; see _hold_up.
+            if not journal.stalled or self._connection.version >= mqtt.MQTT_5_0:
+                self._router.check(message)
+            published = self._router.publish(message)
+        except Overloaded as error:
+            self._refuse_publish(packet, mqtt.QUOTA_EXCEEDED, str(error))
+            return
+        if packet.qos == 2:
+            self.session.received(packet.packet_id)  # in the same commit as the message
+            if self.session.is_kept:
+                published = journal.committed()
+        self._answer_publish(packet, published)
+
+    def _answer_publish(self, packet: Publish, published: Deferred[None] | None) -> None:
+        """PUBACK, PUBREC or nothing, after everything that the message must survive in is committed.
+
+        [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1], of 3.1.1 [MQTT-4.3.2-2] [MQTT-4.3.3-2]
+        """
+        if packet.qos == 1:
+            self._answers.add(published, partial(self._connection.send_puback, packet.packet_id))
         elif packet.qos:
-            self._connection.send_puback(packet.packet_id)
+            self._answers.add(published, partial(self._connection.send_pubrec, packet.packet_id))
+        elif published is not None:
+            self._answers.add(published, _nothing)
+        self._hold_up()
 
-    def subscribe_received(self, event: SubscribeReceived) -> None:
-        packet = event.packet
-        codes = [self._subscribe(subscription) for subscription in packet.subscriptions]
-        self._connection.send_suback(packet.packet_id, codes)  # [MQTT-3.8.4-1]
+    def publish_released(self, event: PublishReleased) -> None:
+        """PUBREL: the packet identifier is free for another message when that is on the disk."""
+        packet_id = event.packet_id
+        code, committed = mqtt.PACKET_IDENTIFIER_NOT_FOUND, None
+        if self.session.released(packet_id):
+            code = mqtt.SUCCESS
+            committed = self._sessions.journal.committed() if self.session.is_kept else None
+        # [MQTT-4.3.3-11], of 3.1.1 [MQTT-4.3.3-2]
+        self._answers.add(committed, partial(self._connection.send_pubcomp, packet_id, code))
 
-    def unsubscribe_received(self, event: UnsubscribeReceived) -> None:
-        packet = event.packet
-        codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]
-        self._connection.send_unsuback(packet.packet_id, codes)  # [MQTT-3.10.4-4]
-
-    def lost(self) -> None:
-        """The network connection is over: listen no more, and publish the will if it is still there."""
-        self._router.forget(self)
-        will = self._connection.will
-        if will is None:
+    def _refuse_publish(self, packet: Publish, code: int, reason: str) -> None:
+        """MQTT 5.0 has a reason code for it; older versions can only close."""
+        if self._connection.version < mqtt.MQTT_5_0 or not packet.qos:
+            self._link.close(code, reason)  # [MQTT-3.3.5-2]
             return
-        topic = parse(will.topic)
-        if topic.channel not in self.thing.channels:
-            return
-        published = self._router.publish(
-            incoming_message(topic, self.thing.id, will.payload, will.qos, will.properties, self._now(), self)
-        )
-        if published is not None:
-            published.addErrback(partial(self._log.failure, "a will could not be stored"))
+        send = self._connection.send_puback if packet.qos == 1 else self._connection.send_pubrec
+        self._answers.add(None, partial(send, packet.packet_id, code, reason))
 
-    def _wait_for_commits(self) -> None:
+    def _hold_up(self) -> None:
         """Stop reading from a publisher whose messages are not committed as fast as they come."""
-        self._uncommitted += 1
-        if self._uncommitted == self._limits.receive_maximum:
+        if self._is_held_up or not self._answers:
+            return
+        if len(self._answers) >= self._limits.receive_maximum or self._sessions.journal.congested:
+            self._is_held_up = True
             self._link.read(False)
 
-    def _published(self, _: None, packet_id: int) -> None:
-        if self._connection.closed:
-            return
-        if packet_id:
-            self._connection.send_puback(packet_id)
-            self._link.write_soon()
-        if self._uncommitted == self._limits.receive_maximum:
+    def _answered(self) -> None:
+        """Answers that waited were sent."""
+        self._link.write_soon()
+        if self._is_held_up and len(self._answers) <= self._limits.receive_maximum // 2:
+            self._is_held_up = False
             self._link.read(True)
-        self._uncommitted -= 1
 
     def _not_kept(self, failure: Failure) -> None:
         """It could not be committed: the client must send it again, so it gets no acknowledgement."""
-        self._log.failure("a PUBLISH could not be stored", failure)
-        self._link.close(mqtt.UNSPECIFIED_ERROR, "the message could not be stored")
+        self._log.failure("what an MQTT client sent could not be stored", failure)
+        self._link.close(mqtt.UNSPECIFIED_ERROR, "it could not be stored")
 
-    def _refuse_publish(self, packet: Publish) -> None:
-        """MQTT 5.0 has a reason code for it; older versions can only close."""
-        if self._connection.version >= mqtt.MQTT_5_0 and packet.qos:
-            self._connection.send_puback(packet.packet_id, mqtt.NOT_AUTHORIZED)
-        else:
-            self._link.close(mqtt.NOT_AUTHORIZED, "the thing may not publish there")  # [MQTT-3.3.5-2]
+    # --- what the client acknowledges -----------------------------------------------------------------------
 
-    def _subscribe(self, subscription: Subscription) -> int:
-        """Subscribe to one filter. :return: its reason code in the SUBACK."""
+    def publish_acknowledged(self, event: PublishAcknowledged) -> None:
+        """PUBACK."""
+        self.session.puback(event.packet_id)
+
+    def publish_stored(self, event: PublishStored) -> None:
+        """PUBREC."""
+        self.session.pubrec(event.packet_id, event.reason_code)
+
+    def publish_completed(self, event: PublishCompleted) -> None:
+        """PUBCOMP."""
+        self.session.pubcomp(event.packet_id)
+
+    # --- what the client subscribes to ----------------------------------------------------------------------
+
+    def subscribe_received(self, event: SubscribeReceived) -> None:
+        packet = event.packet
+        identifiers: tuple[int, ...] = ()
+        if packet.properties is not None and SUBSCRIPTION_IDENTIFIER in packet.properties:
+            identifiers = (int(str(packet.properties[SUBSCRIPTION_IDENTIFIER])),)
+        codes: list[int] = []
+        wanted: list[tuple[TopicFilter, Options]] = []
+        before = self._sessions.journal.position
+        for subscription in packet.subscriptions:  # [MQTT-3.8.4-5], of 3.1.1 [MQTT-3.8.4-4]
+            codes.append(self._subscribe(subscription, identifiers, wanted))
+        self._answers.add(
+            self._committed_since(before), partial(self._subscribed, packet.packet_id, codes, wanted)
+        )
+
+    def _subscribed(
+        self, packet_id: int, codes: list[int], wanted: list[tuple[TopicFilter, Options]]
+    ) -> None:
+        """SUBACK [MQTT-3.8.4-1], and behind it the retained messages [MQTT-3.3.1-9]."""
+        self._connection.send_suback(packet_id, codes)
+        for topic_filter, options in wanted:
+            if topic_filter.channel in self.thing.channels:
+                retained = self._sessions.retained.match(topic_filter)
+                self.session.feed(retained, options.qos, options.identifiers)
+
+    def _subscribe(
+        self,
+        subscription: Subscription,
+        identifiers: tuple[int, ...],
+        wanted: list[tuple[TopicFilter, Options]],
+    ) -> int:
+        """Subscribe to one filter. :return: its reason code in the SUBACK [MQTT-3.8.4-7]."""
         try:
             parsed = parse_filter(subscription.topic_filter)
         except Invalid:
             return mqtt.TOPIC_FILTER_INVALID
-        if parsed.share:
-            return mqtt.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         if parsed.channel not in self.thing.channels:
             return mqtt.NOT_AUTHORIZED
-        granted = min(subscription.qos, self._limits.maximum_qos)
-        options = Options(qos=granted, no_local=subscription.no_local)
+        options = Options(
+            subscription.qos, subscription.no_local, subscription.retain_as_published, identifiers
+        )
         try:
-            self._router.subscribe(parsed, self, options, exact=True)
+            is_new = self._sessions.subscribe(self.session, parsed, options)
         except Overloaded:
             return mqtt.QUOTA_EXCEEDED
-        return granted
+        handling = subscription.retain_handling
+        if handling != _NO_RETAINED and (is_new or handling != _RETAINED_IF_NEW):
+            wanted.append((parsed, options))  # [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT-3.8.4-4]
+        return subscription.qos
+
+    def unsubscribe_received(self, event: UnsubscribeReceived) -> None:
+        packet = event.packet
+        before = self._sessions.journal.position
+        codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]
+        self._answers.add(
+            self._committed_since(before), partial(self._connection.send_unsuback, packet.packet_id, codes)
+        )  # [MQTT-3.10.4-4]
 
     def _unsubscribe(self, topic_filter: str) -> int:
         try:
             parsed = parse_filter(topic_filter)
         except Invalid:
             return mqtt.NO_SUBSCRIPTION_EXISTED
-        removed = self._router.unsubscribe(parsed, self, exact=True)
+        removed = self._sessions.unsubscribe(self.session, parsed)
         return mqtt.SUCCESS if removed else mqtt.NO_SUBSCRIPTION_EXISTED
+
+    def _committed_since(self, position: int) -> Deferred[None] | None:
+        journal = self._sessions.journal
+        return None if journal.position == position else journal.committed()
+
+
+def _nothing() -> None:
+    """QoS 0 has no answer."""

@@ -1,15 +1,25 @@
 """What an MQTT packet and a message are to each other."""
 
+from typing import Final
+
 from mfserver import message
 from mfserver.message import Message
 from mfserver.mqtt.constants import MQTT_3_1_1, MQTT_5_0
 from mfserver.mqtt.encode import EncodedPublish, encode_publish_parts
 from mfserver.mqtt.packets import Properties
-from mfserver.mqtt.properties import CONTENT_TYPE, message_properties
+from mfserver.mqtt.properties import (
+    CONTENT_TYPE,
+    MESSAGE_EXPIRY_INTERVAL,
+    SUBSCRIPTION_IDENTIFIER,
+    message_properties,
+)
+from mfserver.mqtt.session import Delivery
 from mfserver.records import ThingId
 from mfserver.topic import Topic
 
 __all__ = ["incoming_message", "encoded_publish"]
+
+_SECOND: Final = 1_000_000_000
 
 
 def incoming_message(
@@ -17,6 +27,7 @@ def incoming_message(
     publisher: ThingId,
     payload: bytes,
     qos: int,
+    retain: bool,
     properties: Properties | None,
     now: int,
     origin: object,
@@ -28,8 +39,12 @@ def incoming_message(
     """
     travelling = message_properties(properties)
     content_type = topic.content_type
+    expires = 0
     if travelling is not None:
         content_type = str(travelling.get(CONTENT_TYPE, content_type))
+        interval = travelling.get(MESSAGE_EXPIRY_INTERVAL)
+        if isinstance(interval, int):
+            expires = now + interval * _SECOND
     return Message(
         topic.channel,
         topic.levels,
@@ -40,30 +55,57 @@ def incoming_message(
         content_type,
         now,
         qos,
-        properties=travelling,
-        origin=origin,
+        retain,
+        travelling,
+        origin,
+        expires,
     )
 
 
-def encoded_publish(message: Message, version: int, qos: int) -> EncodedPublish:
-    """The PUBLISH that takes a message to every subscriber of one version and QoS: encoded once."""
+def encoded_publish(delivery: Delivery, version: int, now: int) -> EncodedPublish:
+    """The PUBLISH that takes a message to a client.
+
+    It is encoded once for all who get it in the same form: those of one version, QoS and RETAIN flag without
+    subscription identifiers, while none of the seconds that it may live has passed.
+
+    :param now: nanoseconds since 1970.
+    """
+    message: Message = delivery.message
     is_5 = version >= MQTT_5_0
-    key = 4 * is_5 + qos
+    identifiers = delivery.identifiers if is_5 else ()
+    waited = (now - message.created) // _SECOND if is_5 and message.expires else 0
+    if identifiers or waited > 0:
+        return _encode(message, delivery, _properties(message, identifiers, waited), MQTT_5_0)
+    key = 8 * is_5 + 4 * delivery.retain + delivery.qos
     cached = message.encoded.get(key)
     if isinstance(cached, EncodedPublish):
         return cached
-    encoded = encode_publish_parts(
-        MQTT_5_0 if is_5 else MQTT_3_1_1,
-        message.topic,
-        message.payload,
-        qos,
-        properties=_properties(message) if is_5 else None,
-    )
+    properties = _properties(message, (), 0) if is_5 else None
+    encoded = _encode(message, delivery, properties, MQTT_5_0 if is_5 else MQTT_3_1_1)
     message.encoded[key] = encoded
     return encoded
 
 
-def _properties(message: Message) -> Properties | None:
-    if message.content_type and not (message.properties and CONTENT_TYPE in message.properties):
-        return {**(message.properties or {}), CONTENT_TYPE: message.content_type}
-    return message.properties
+def _encode(
+    message: Message, delivery: Delivery, properties: Properties | None, version: int
+) -> EncodedPublish:
+    return encode_publish_parts(
+        version, message.topic, message.payload, delivery.qos, delivery.retain, properties=properties
+    )
+
+
+def _properties(message: Message, identifiers: tuple[int, ...], waited: int) -> Properties | None:
+    """The properties that a message is delivered with.
+
+    :param waited: seconds.
+    """
+    said = message.properties
+    if message.content_type and not (said and CONTENT_TYPE in said):
+        said = {**(said or {}), CONTENT_TYPE: message.content_type}
+    if waited > 0 and said:
+        interval = said.get(MESSAGE_EXPIRY_INTERVAL)
+        if isinstance(interval, int):
+            said = {**said, MESSAGE_EXPIRY_INTERVAL: max(interval - waited, 0)}  # [MQTT-3.3.2-6]
+    if identifiers:
+        said = {**(said or {}), SUBSCRIPTION_IDENTIFIER: list(identifiers)}  # [MQTT-3.3.4-3] [MQTT-3.3.4-4]
+    return said

@@ -136,7 +136,7 @@ class WSProtocol(BoundedWebSocket):
         while self._waiting and not self.paused:
             waiting = self._waiting.popleft()
             self._waiting_bytes -= len(waiting.payload) + 64
-            if waiting.channel in self.thing.channels:
+            if waiting.channel in self.thing.channels and not self._adapter.is_over(waiting):
                 self._send_message(waiting)
 
     def stopProducing(self) -> None:
@@ -292,6 +292,10 @@ class WSAdapter:
         protocol.uncommitted -= 1
         if not protocol.uncommitted:
             protocol.transport.resumeProducing()
+
+    def is_over(self, message: Message) -> bool:
+        """Whether a message has expired, and is not to be delivered any more."""
+        return message.expires != 0 and message.expires <= self._now()
 
     def going_away(self) -> None:
         """Close every WebSocket with 1001."""

@@ -180,8 +180,8 @@ class Journal:
             if not self.stalled:
                 self.stalled = True
                 self._log.error(
-                    "nothing can be stored now ({reason}): messages at QoS 1 and 2 are not acknowledged until "
-                    "there is room in the data directory",
+                    "nothing can be stored now ({reason}): messages at QoS 1 and 2 are not acknowledged "
+                    "until there is room in the data directory",
                     reason=failure.getErrorMessage(),
                 )
             self._clock.callLater(_RETRY, self._write, batch)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -38,7 +37,7 @@ class Bounds:
     """What one session may hold.
 
     :ivar messages: that wait on the disk.
-    :ivar size: their bytes.
+    :ivar size: their bytes; one message may always wait alone, however long.
     :ivar memory: bytes of messages that wait in memory for one client.
     :ivar retained: retained messages that wait for one client in memory.
     :ivar queue_qos0: whether messages at QoS 0 wait for a client that is away.
@@ -140,7 +139,7 @@ class ClientSession:
         self.thing = thing
         self.client_id = client_id
         self.expiry = expiry
-        self.holder: object | None = None
+        self.holder: Client | None = None
         self.client: Client | None = None
         self.state = State(1)
         self.count = backlog.count
@@ -185,7 +184,7 @@ class ClientSession:
         self.state.discard(lambda _: True)
         if self.is_kept and self._shared.bounds.queue_qos0:
             for delivery in waiting:
-                if not delivery.qos:
+                if not delivery.qos and not delivery.sequence:
                     self._store(delivery)
 
     def end(self) -> None:
@@ -217,7 +216,7 @@ class ClientSession:
             self._store(delivery)
 
     def feed(self, messages: Iterable[Message], qos: int, identifiers: tuple[int, ...]) -> None:
-        """Deliver retained messages of topics that were subscribed to just now, as fast as the client reads."""
+        """Deliver the retained messages of a new subscription, as fast as the client reads."""
         for message in messages:
             lower = min(qos, message.qos)
             if self.is_kept and lower:
@@ -358,9 +357,9 @@ class ClientSession:
         )
 
     def _has_room(self, size: int) -> bool:
-        """Whether the queue takes so many bytes more, the oldest messages at QoS 0 dropped where that helps."""
+        """Whether the queue takes so many bytes more; the oldest at QoS 0 are dropped where that helps."""
         bounds = self._shared.bounds
-        while self.count >= bounds.messages or self.size + size > bounds.size:
+        while self.count and (self.count >= bounds.messages or self.size + size > bounds.size):
             if not self._droppable:
                 return False
             sequence, message, size_of_it = self._droppable.popleft()
@@ -401,8 +400,8 @@ class ClientSession:
             self._finish(delivery)
         elif not dup and message.expires and message.expires <= self._shared.now():  # [MQTT-3.3.2-5]
             self._finish(delivery)
-        elif client is not None and not client.send_publish(delivery, dup):  # [MQTT-3.1.2-25]
-            self._finish(delivery)
+        elif client is not None and (not client.send_publish(delivery, dup) or not delivery.qos):
+            self._finish(delivery)  # too long for this client [MQTT-3.1.2-25], or nothing answers it
 
     def _release(self, delivery: Delivery) -> None:
         client = self.client
@@ -414,12 +413,13 @@ class ClientSession:
         self._after_commit(partial(client.send_pubrel, delivery.packet_id, SUCCESS))
 
     def _after_commit(self, send: Callable[[], None]) -> None:
-        """Send something when what was recorded until now is on the disk, if the connection is still the same."""
+        """Send something when what was recorded until now is on the disk, on this connection or never."""
         client = self.client
 
         def sending(_: None) -> None:
             if self.client is client and client is not None:
                 send()
+                self.pump()
 
         committed = self._shared.journal.committed()
         if committed is None:
@@ -438,6 +438,8 @@ class ClientSession:
         if delivery.packet_id:
             self.state.in_flight.pop(delivery.packet_id, None)
         if delivery.sequence:
+            while not delivery.qos and self._droppable and self._droppable[0][0] <= delivery.sequence:
+                self._droppable.popleft()
             self._shared.journal.finish(self.key, delivery.sequence, delivery.message.key)
             self.count -= 1
             self.size -= delivery.size
@@ -470,9 +472,7 @@ class ClientSession:
             elif state.begin(delivery):
                 state.pop_waiting()
                 if self.is_kept:
-                    self._shared.journal.move(
-                        self.key, delivery.sequence, delivery.packet_id, PUBLISHED
-                    )
+                    self._shared.journal.move(self.key, delivery.sequence, delivery.packet_id, PUBLISHED)
                 self._publish(delivery)
             else:
                 break

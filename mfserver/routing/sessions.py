@@ -1,36 +1,332 @@
-"""The MQTT sessions of all clients: who holds which (thing id, client id)."""
+"""The MQTT sessions of all clients: who has which (thing, client identifier), takeover, expiry and wills.
 
-from typing import Protocol
+No thing can name another's session: its id is part of the name.
+"""
 
-from mfserver.records import ThingId
+from collections import Counter
+from functools import partial
 
-__all__ = ["Session", "Sessions"]
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mfserver.durable import FOREVER, NEVER, Kept, KeptSession, KeptSubscription, KeptWill, SessionKey
+from mfserver.errors import MFServerError, Overloaded
+from mfserver.interfaces import IChanges, IRights, IThing
+from mfserver.message import Message
+from mfserver.mqtt.properties import MESSAGE_EXPIRY_INTERVAL
+from mfserver.records import Change, ChannelId, ThingId
+from mfserver.routing.deadlines import Deadlines
+from mfserver.routing.journal import Journal
+from mfserver.routing.retained import Retained
+from mfserver.routing.router import Options, Router
+from mfserver.routing.session import Bounds, Client, ClientSession, Shared
+from mfserver.topic import TopicFilter, parse_filter
+
+__all__ = ["Bounds", "Client", "ClientSession", "Sessions", "Shared"]
+
+_SECOND = 1_000_000_000
 
 
-class Session(Protocol):
-    """A client's session, as the others see it."""
-
-    def taken_over(self) -> None:
-        """Another network connection of the same client took its place; end (MQTT 5.0, 3.1.4)."""
-
-
+@implementer(IChanges)
 class Sessions:
-    """Which session each client has. No thing can name another's: its id is part of the name."""
+    """Every session there is, connected or not.
 
-    def __init__(self) -> None:
-        self._sessions: dict[tuple[ThingId, str], Session] = {}
+    :param retained: the retained messages.
+    :param rights: those of the things whose sessions outlive their connections.
+    :param max_kept: sessions of one thing that outlive their connections.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, router: Router, retained: Retained, rights: IRights, shared: Shared, max_kept: int
+    ) -> None:
+        self.shared = shared
+        self.router = router
+        self.retained = retained
+        self._rights = rights
+        self._max_kept = max_kept
+        self._sessions: dict[tuple[ThingId, str], ClientSession] = {}
+        self._kept: Counter[ThingId] = Counter()
+        self._wills: dict[ClientSession, KeptWill] = {}
+        self._ends: Deadlines[ClientSession] = Deadlines(self._expired, shared.now, shared.clock)
+        self._due: Deadlines[ClientSession] = Deadlines(self._will_due, shared.now, shared.clock)
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def begin(self, thing: ThingId, client_id: str, session: Session) -> None:
-        """Put a session in its client's place and end the one that was there."""
-        older = self._sessions.get((thing, client_id))
-        self._sessions[thing, client_id] = session
-        if older is not None and older is not session:
-            older.taken_over()  # [MQTT-3.1.4-3]
+    @property
+    def journal(self) -> Journal:
+        """Where what must survive is recorded."""
+        return self.shared.journal
 
-    def end(self, thing: ThingId, client_id: str, session: Session) -> None:
-        """Forget a session, unless another has taken its place."""
-        if self._sessions.get((thing, client_id)) is session:
-            del self._sessions[thing, client_id]
+    # --- beginning and end ----------------------------------------------------------------------------------
+
+    async def open(
+        self,
+        thing: IThing,
+        client_id: str,
+        clean_start: bool,
+        expiry: int,
+        client: Client,
+        will: KeptWill | None,
+    ) -> tuple[ClientSession, bool]:
+        """Give a client that was let in its session: its old one, or a new one (MQTT 5.0, 3.1.2.4, 3.1.4).
+
+        Whatever has to be on the disk before CONNACK is there when this returns. Then the client is to be
+        attached; until then the session takes in what comes for it.
+
+        :param expiry: seconds that the session is to outlive this connection by.
+        :return: the session, and whether it was there already.
+        :raises Overloaded: the thing has as many sessions as it may, or its rights cannot be read.
+        """
+        name = (thing.id, client_id)
+        rights = await self._rights.hold(thing.id) if expiry else None
+        if expiry and name not in self._sessions and self._kept[thing.id] >= self._max_kept:
+            self._rights.release(thing.id)
+            raise Overloaded(f"at most {self._max_kept} sessions of one thing outlive their connections")
+        before = self.journal.position
+        older = self._sessions.get(name)
+        if older is not None:
+            self._take_over(older, clean_start)  # [MQTT-3.1.4-3]
+            if older.is_over:
+                older = None
+        if older is None:
+            key = self.journal.new_session() if expiry else SessionKey(0)
+            session = ClientSession(self.shared, key, rights or thing, client_id, expiry)
+            self._sessions[name] = session
+            if expiry:
+                self._kept[thing.id] += 1
+        else:
+            session = older
+            session.expiry = expiry
+            if rights is not None:
+                self._rights.release(thing.id)  # it holds them already
+        session.holder = client
+        self._begin(session, will)
+        committed = self.journal.committed() if self.journal.position != before else None
+        if committed is not None:
+            try:
+                await committed
+            except Exception:
+                self.close(session, client, will=False)
+                raise
+        return session, older is not None
+
+    def close(
+        self, session: ClientSession, client: Client, expiry: int | None = None, will: bool = True
+    ) -> None:
+        """The network connection of a session is over.
+
+        :param expiry: what DISCONNECT asked for, in seconds; None for what CONNECT did.
+        :param will: whether the will is to be published (MQTT 5.0, 3.1.2.5).
+        """
+        if session.holder is not client:
+            return  # another connection has it, or it has ended
+        session.detach()
+        if expiry is not None:
+            session.expiry = expiry
+        if not will:
+            self._forget_will(session)  # [MQTT-3.1.2-10] [MQTT-3.14.4-3]
+        if not session.expiry:
+            self._end(session)  # [MQTT-4.1.0-2]
+            return
+        self._leave(session)
+
+    def changed(self, change: Change) -> None:
+        """Sessions end with their thing, retained messages with their channel."""
+        if change.deleted:
+            gone = set(change.things)
+            for name, session in list(self._sessions.items()):
+                if name[0] in gone:
+                    self._wills.pop(session, None)
+                    self._end(session)
+        elif not change.things:
+            for channel in change.channels:
+                self.journal.channel_gone(channel)
+            self.retained.channels_gone(change.channels)
+
+    def restore(self, kept: Kept) -> None:
+        """Take up what a start found on the disk. Whoever was connected then has lost the connection now."""
+        self.journal.number_from(kept.next_session, kept.next_message)
+        for message in kept.retained:
+            message.key = 0  # it is another's by now
+        self.retained.restore(kept.retained)
+        for each in kept.sessions:
+            thing = self._rights.preload(each.thing, kept.channels.get(each.thing, ()))
+            session = ClientSession(
+                self.shared, each.key, thing, each.client_id, each.expiry, kept.backlogs.get(each.key)
+            )
+            session.state.received.update(kept.received.get(each.key, ()))
+            self._sessions[each.thing, each.client_id] = session
+            self._kept[each.thing] += 1
+            for subscription in kept.subscriptions.get(each.key, ()):
+                self._subscribe_again(session, subscription)
+            will = kept.wills.get(each.key)
+            if will is not None:
+                will.message.key = 0
+                self._wills[session] = will
+            if each.ends_at is None:
+                self._leave(session)
+                continue
+            if each.ends_at != FOREVER:
+                self._ends.set(session, each.ends_at)
+            if will is not None and will.due is not None:
+                self._due.set(session, will.due)
+
+    def stop(self) -> "Deferred[None] | None":
+        """Wait for no point in time any more.
+
+        :return: fires when everything is on the disk; None if it is.
+        """
+        self._ends.stop()
+        self._due.stop()
+        return self.journal.committed()
+
+    # --- subscriptions --------------------------------------------------------------------------------------
+
+    def subscribe(self, session: ClientSession, topic_filter: TopicFilter, options: Options) -> bool:
+        """Add a subscription of a session, or replace the one with the same filter.
+
+        :return: whether it is a new one.
+        :raises Overloaded: it has as many as it may.
+        """
+        is_new = self.router.subscribe(topic_filter, session, options, exact=True)
+        if session.is_kept:
+            text = _text(topic_filter)
+            identifier = options.identifiers[0] if options.identifiers else 0
+            self.journal.subscription(
+                session.key,
+                text,
+                KeptSubscription(
+                    text, options.qos, options.no_local, options.retain_as_published, identifier
+                ),
+            )
+        return is_new
+
+    def unsubscribe(self, session: ClientSession, topic_filter: TopicFilter) -> bool:
+        """End a subscription. :return: whether there was one."""
+        if not self.router.unsubscribe(topic_filter, session, exact=True):
+            return False
+        if session.is_kept:
+            self.journal.subscription(session.key, _text(topic_filter), None)
+        return True
+
+    def _subscribe_again(self, session: ClientSession, kept: KeptSubscription) -> None:
+        identifiers = (kept.identifier,) if kept.identifier else ()
+        options = Options(kept.qos, kept.no_local, kept.retain_as_published, identifiers)
+        try:
+            self.router.subscribe(parse_filter(kept.topic_filter), session, options, exact=True)
+        except MFServerError:
+            self._log.failure("a subscription of a kept session could not be restored")
+
+    # --- the life of one ------------------------------------------------------------------------------------
+
+    def _begin(self, session: ClientSession, will: KeptWill | None) -> None:
+        """A connection has the session from now on."""
+        self._ends.drop(session)
+        self._due.drop(session)
+        if session.is_kept:
+            self.journal.session(
+                KeptSession(session.key, session.thing.id, session.client_id, session.expiry)
+            )
+            if will is not None or session in self._wills:
+                self.journal.will(session.key, will)
+        if will is None:
+            self._wills.pop(session, None)  # one whose delay had not passed is not published [MQTT-3.1.3-9]
+        else:
+            self._wills[session] = will
+
+    def _leave(self, session: ClientSession) -> None:
+        """A session that is kept has lost its connection."""
+        now = self.shared.now() // _SECOND
+        ends_at = FOREVER if session.expiry == NEVER else now + session.expiry
+        self.journal.session(
+            KeptSession(session.key, session.thing.id, session.client_id, session.expiry, ends_at)
+        )
+        if ends_at != FOREVER:
+            self._ends.set(session, ends_at)
+        will = self._wills.get(session)
+        if will is None:
+            return
+        if not will.delay:
+            self._publish_will(session)
+            return
+        due = now + will.delay
+        self._wills[session] = will = KeptWill(will.message, will.delay, due)
+        self.journal.will(session.key, will)
+        self._due.set(session, due)
+
+    def _take_over(self, session: ClientSession, clean_start: bool) -> None:
+        """Another connection of the same client wants the session, or with a clean start its place."""
+        client = session.holder
+        will = self._wills.get(session)
+        session.detach()
+        if clean_start or not session.is_kept:
+            self._end(session)  # [MQTT-3.1.4-4], its will is published
+        elif will is not None and client is not None and not will.delay:
+            self._publish_will(session)
+        if client is not None:
+            client.taken_over()
+
+    def _end(self, session: ClientSession) -> None:
+        """A session is over: its subscriptions, its queue; its will, if it is still there, is published."""
+        if session.is_over:
+            return
+        session.end()
+        self.router.forget(session)
+        self._ends.drop(session)
+        self._due.drop(session)
+        name = (session.thing.id, session.client_id)
+        if self._sessions.get(name) is session:
+            del self._sessions[name]
+        if session in self._wills:
+            self._publish_will(session)
+        if session.is_kept:
+            self.journal.session_ended(session.key)
+            self._kept[session.thing.id] -= 1
+            if not self._kept[session.thing.id]:
+                del self._kept[session.thing.id]
+            self._rights.release(session.thing.id)
+
+    def _expired(self, session: ClientSession) -> None:
+        self._end(session)
+
+    # --- wills ----------------------------------------------------------------------------------------------
+
+    def _will_due(self, session: ClientSession) -> None:
+        if session in self._wills:
+            self._publish_will(session)
+
+    def _forget_will(self, session: ClientSession) -> None:
+        if self._wills.pop(session, None) is not None and session.is_kept:
+            self.journal.will(session.key, None)
+
+    def _publish_will(self, session: ClientSession) -> None:
+        """Publish it, if its thing may by now: the right was asked for at CONNECT, and is again."""
+        will = self._wills[session]
+        self._forget_will(session)  # in the same commit as what it becomes
+        message = will.message
+        if ChannelId(message.channel) not in session.thing.channels:
+            return
+        message.created = self.shared.now()
+        interval = (message.properties or {}).get(MESSAGE_EXPIRY_INTERVAL)
+        if isinstance(interval, int):
+            message.expires = message.created + interval * _SECOND
+        self._send_will(message)
+
+    def _send_will(self, message: Message) -> None:
+        try:
+            published = self.router.publish(message)
+        except MFServerError as error:
+            self.shared.report("a will could not be published", str(error))
+            return
+        if published is not None:
+            published.addErrback(partial(self._log.failure, "a will could not be stored"))
+
+
+def _text(topic_filter: TopicFilter) -> str:
+    """A filter as it is kept."""
+    share = f"$share/{topic_filter.share}/" if topic_filter.share else ""
+    return "/".join((f"{share}channels", topic_filter.channel, "messages", *topic_filter.levels))

@@ -1,0 +1,84 @@
+"""Many points in time, one timer."""
+
+from collections.abc import Callable, Hashable
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, Generic, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+__all__ = ["Deadlines"]
+
+K = TypeVar("K", bound=Hashable)
+
+#: Seconds that the timer sleeps at most: the wall clock may be set forward meanwhile.
+_LONGEST: Final = 60.0
+_SECOND: Final = 1_000_000_000
+
+
+class Deadlines(Generic[K]):
+    """Calls back for each key when its point in time has come.
+
+    :param due: called with the key. What it raises is logged.
+    :param now: the wall clock, in nanoseconds since 1970.
+    :param clock: an ``IReactorTime``.
+    """
+
+    _log = Logger()
+
+    def __init__(self, due: Callable[[K], None], now: Callable[[], int], clock: Any) -> None:
+        self._due = due
+        self._now = now
+        self._clock = clock
+        self._at: dict[K, int] = {}
+        self._heap: list[tuple[int, int, K]] = []
+        self._count = 0
+        self._call: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._at
+
+    def set(self, key: K, seconds: int) -> None:
+        """Let this be the key's point in time, in seconds since 1970."""
+        self._at[key] = seconds
+        self._count += 1  # no two keys need an order of their own
+        heappush(self._heap, (seconds, self._count, key))
+        if len(self._heap) > 2 * len(self._at) + 64:
+            self._heap = [entry for entry in self._heap if self._at.get(entry[2]) == entry[0]]
+            heapify(self._heap)
+        self._wait()
+
+    def drop(self, key: K) -> None:
+        """There is nothing to call for this key; there may not have been."""
+        self._at.pop(key, None)
+
+    def stop(self) -> None:
+        """Call nobody any more."""
+        self._at.clear()
+        self._heap.clear()
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+        if self._heap:
+            seconds = self._heap[0][0] - self._now() / _SECOND
+            self._call = self._clock.callLater(min(max(seconds, 0.0), _LONGEST), self._look)
+
+    def _look(self) -> None:
+        self._call = None
+        now = self._now()
+        while self._heap and self._heap[0][0] * _SECOND <= now:
+            seconds, _, key = heappop(self._heap)
+            if self._at.get(key) != seconds:
+                continue  # it was changed or dropped
+            del self._at[key]
+            try:
+                self._due(key)
+            except Exception:
+                self._log.failure("what was due could not be done")
+        self._wait()
