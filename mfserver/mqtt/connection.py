@@ -2,35 +2,34 @@
 
 Give it what the transport received and the time, walk the events it returns, call ``send_*``, and write
 what :meth:`Connection.data_to_send` hands out. It opens no socket, starts no timer and never raises for
-anything that a client does.
+anything that a client does. What outlives it is in :class:`~.session.Session`, of which it knows nothing.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, cast
 
 from mfserver.mqtt import constants, errors, events, properties
-from mfserver.mqtt.constants import MQTT_3_1, MQTT_3_1_1, MQTT_5_0, PACKET_NAMES, REASON_CODES, RETURN_CODES
+from mfserver.mqtt.constants import MQTT_3_1, MQTT_3_1_1, MQTT_5_0
 from mfserver.mqtt.data import Reader
-from mfserver.mqtt.decode import (
-    INCOMPLETE,
-    check_first_byte,
-    check_remaining_length,
-    decode_body,
-    decode_remaining_length,
-)
+from mfserver.mqtt.decode import check_remaining_length, decode_body
 from mfserver.mqtt.decode_connect import decode_connect, decode_protocol
 from mfserver.mqtt.encode import EncodedPublish
 from mfserver.mqtt.errors import MQTTError, ProtocolError, QuotaExceeded
 from mfserver.mqtt.events import Event
+from mfserver.mqtt.framing import Rest, find_packet
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import (
+    Acknowledgement,
     Connack,
     Connect,
     Disconnect,
     Packet,
     Pingresp,
     Puback,
+    Pubcomp,
     Publish,
+    Pubrec,
+    Pubrel,
     Suback,
     Subscribe,
     Unsuback,
@@ -39,15 +38,15 @@ from mfserver.mqtt.packets import (
 )
 from mfserver.mqtt.receiving import Receiver
 from mfserver.mqtt.sending import Sender
-from mfserver.mqtt.session import Session
 
 __all__ = ["Connection", "Limits"]
 
-# The states of a connection, and what may come in each:
+# The states of a connection:
 #
 #   AWAITING_CONNECT --CONNECT--> AWAITING_CONNACK --send_connack(0)--> CONNECTED --> CLOSED
 #
-# While the owner decides about a CONNECT nothing that follows it is looked at, only kept.
+# While the owner decides about a CONNECT nothing that follows it is looked at, only kept. What may come in
+# each of the others, the tables at the end say.
 _AWAITING_CONNECT: Final = 0
 _AWAITING_CONNACK: Final = 1
 _CONNECTED: Final = 2
@@ -65,26 +64,26 @@ class Connection:
 
     :ivar version: 3, 4 or 5; 0 until CONNECT told.
     :ivar client_id: the client identifier, from CONNECT or assigned.
+    :ivar send_quota: PUBLISHes of QoS 1 and 2 that may be under way to the client, from CONNECT on
+        [MQTT-3.3.4-9] [MQTT-4.9.0-1].
     :ivar will: the will message of an accepted CONNECT, until a DISCONNECT takes it back. Publish what
         is left here when the connection is over.
-    :ivar dropped: messages that were not sent: QoS 0 past ``max_queued_bytes``, or longer than the
-        client's Maximum Packet Size.
+    :ivar dropped: messages that were not sent because they are longer than the client's Maximum Packet Size.
     """
 
     __slots__ = (
         "_asked",
-        "_buffer",
-        "_explains",
         "_keep_alive",
         "_last_received",
         "_limits",
-        "_needed",
         "_receiver",
+        "_rest",
         "_sender",
         "_session_expires_later",
         "_state",
         "client_id",
         "dropped",
+        "send_quota",
         "version",
         "will",
     )
@@ -92,18 +91,17 @@ class Connection:
     def __init__(self, limits: Limits, now: float) -> None:
         self.version = 0
         self.client_id = ""
+        self.send_quota = 0
         self.will: Will | None = None
         self.dropped = 0
         self._limits = limits
         self._state = _AWAITING_CONNECT
         self._asked: Connect | None = None
-        self._explains = True
         self._session_expires_later = False
         self._keep_alive = 0.0
         self._last_received = now
-        self._buffer = bytearray()
-        self._needed = 0
-        self._sender = Sender(limits.max_queued_bytes)
+        self._rest = Rest()
+        self._sender = Sender()
         self._receiver = Receiver(limits)
 
     # --- what the owner calls when something happened ----------------------------------------------------
@@ -115,13 +113,22 @@ class Connection:
 
     @property
     def held(self) -> int:
-        """Bytes that are kept because what they belong to is not complete or not yet to be looked at."""
-        return len(self._buffer)
+        """Bytes that are kept for this client alone: of packets that are not complete or not yet to be
+        looked at, and of topics that have a topic alias, in both directions.
+        """
+        return len(self._rest) + self._receiver.alias_bytes + self._sender.alias_bytes
 
     @property
-    def unacknowledged(self) -> int:
-        """QoS 1 PUBLISHes of the client that wait for :meth:`send_puback`."""
-        return self._receiver.unacknowledged
+    def is_writable(self) -> bool:
+        """Whether a message may be sent now: the client is there, the transport takes what it gets, and less
+        than ``max_queued_bytes`` of messages wait for :meth:`data_to_send`. Look again after that.
+        """
+        sender = self._sender
+        return (
+            self._state == _CONNECTED
+            and not sender.paused
+            and sender.message_bytes < self._limits.max_queued_bytes
+        )
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take in what the transport received, however it is split.
@@ -163,7 +170,9 @@ class Connection:
             return []
         if self._state == _AWAITING_CONNECT:
             return [self._fail(errors.ConnectTimeout("no CONNECT in time"))]
-        return [self._fail(errors.KeepAliveTimeout("nothing came within the keep alive"))]  # [MQTT-3.1.2-22]
+        return [
+            self._fail(errors.KeepAliveTimeout("nothing came within the keep alive"))
+        ]  # [MQTT-3.1.2-22], of 3.1.1 [MQTT-3.1.2-24]
 
     def data_to_send(self) -> bytes:
         """Everything that is to be written now; nothing while paused, unless :attr:`closed`."""
@@ -172,19 +181,12 @@ class Connection:
         return self._sender.take_data()
 
     def pause(self) -> None:
-        """The transport takes no more: what is to be sent waits within ``max_queued_bytes``."""
+        """The transport takes no more: what is to be sent waits."""
         self._sender.paused = True
 
     def resume(self) -> None:
         """The transport takes more again: call :meth:`data_to_send`."""
-        self._sender.resume()
-
-    def discard(self, is_over: Callable[[str], bool]) -> None:
-        """Drop the messages that wait for the client: it may not have them any more.
-
-        :param is_over: whether this is so for messages of this topic name.
-        """
-        self._sender.discard(is_over)
+        self._sender.paused = False
 
     # --- what the owner answers --------------------------------------------------------------------------
 
@@ -195,68 +197,84 @@ class Connection:
         session_present: bool = False,
         assigned_client_id: str | None = None,
         reason_string: str | None = None,
+        server_reference: str | None = None,
+        session_expiry: int | None = None,
     ) -> None:
         """Answer the CONNECT. Everything but 0 closes the connection.
 
         A 3.x client is told the return code that fits; where none does it is closed without one
-        (of 3.1.1 [MQTT-3.2.2-6]).
+        (of 3.1.1 [MQTT-3.2.2-6]). Of all else it is told whether there was a session, 3.1 not even that.
 
-        :param session_present: MQTT 3.1 has no means to say so.
-        :param assigned_client_id: needed where CONNECT has an empty client identifier; 3.x is not told.
+        :param assigned_client_id: needed where CONNECT has an empty client identifier.
+        :param server_reference: said with the reason codes 0x9C and 0x9D.
+        :param session_expiry: seconds, where they are others than CONNECT asks for.
         """
         connect = self._asked
-        if self._state != _AWAITING_CONNACK or connect is None:
-            return
+        if connect is None:
+            return  # [MQTT-3.2.0-2]
         self._asked = None  # it holds the password
         if reason_code:
-            self._refuse(reason_code, reason_string)
+            # [MQTT-3.2.2-7] [MQTT-3.1.4-2], of 3.1.1 [MQTT-3.2.2-5]
+            self._sender.refuse(reason_code, reason_string, server_reference)
             self._close()
             return
         self.client_id = assigned_client_id or self.client_id  # [MQTT-3.1.3-7], of 3.1.1 [MQTT-3.1.3-6]
         assert self.client_id, "an empty client identifier needs an assigned one"
-        asked = connect.properties or {}
-        said = self._limits.announce(asked) if self.version == MQTT_5_0 else None
-        if said is not None and assigned_client_id is not None:
-            said[properties.ASSIGNED_CLIENT_IDENTIFIER] = assigned_client_id  # [MQTT-3.2.2-16]
-        # [MQTT-3.1.4-5] [MQTT-3.2.2-2] [MQTT-3.2.2-3], of 3.1.1 [MQTT-3.1.4-4] [MQTT-3.2.2-1]
+        said = None  # 3.x has no properties
+        keep_alive = connect.keep_alive  # [MQTT-3.2.2-22]
+        if self.version == MQTT_5_0:
+            said = self._limits.announce(keep_alive)
+            keep_alive = cast(int, said.get(properties.SERVER_KEEP_ALIVE, keep_alive))
+            if assigned_client_id is not None:
+                said[properties.ASSIGNED_CLIENT_IDENTIFIER] = assigned_client_id  # [MQTT-3.2.2-16]
+            if session_expiry is not None:
+                said[properties.SESSION_EXPIRY_INTERVAL] = session_expiry
+        # [MQTT-3.1.4-5] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-4.12.0-6], of 3.1.1 [MQTT-3.1.4-4]
+        # [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
         connack = Connack(0, session_present and self.version != MQTT_3_1, said)
         if self._sender.explain(connack, reason_string):
             self._close()  # the client's Maximum Packet Size does not even allow this
             return
-        receive_maximum = cast(int, asked.get(properties.RECEIVE_MAXIMUM, 65_535))
-        self._sender.session = Session(min(self._limits.send_quota, receive_maximum))
-        self._keep_alive = connect.keep_alive * 1.5
-        self._explains = asked.get(properties.REQUEST_PROBLEM_INFORMATION) != 0
-        self._session_expires_later = bool(asked.get(properties.SESSION_EXPIRY_INTERVAL))
+        self._keep_alive = keep_alive * 1.5
         self.will = connect.will  # [MQTT-3.1.2-7], of 3.1.1 [MQTT-3.1.2-8]
         self._state = _CONNECTED
 
-    def send_publish(self, publish: EncodedPublish) -> bool:
-        """Send a message, at QoS 1 when the send quota allows.
+    def send_publish(self, publish: EncodedPublish, packet_id: int = 0, dup: bool = False) -> bool:
+        """Send a message. It is for the caller to do so only while :attr:`is_writable`.
 
-        :param publish: encoded for this connection's version, at QoS 0 or 1.
-        :return: whether it was taken. If not, it was dropped: a QoS 0 one past ``max_queued_bytes``, one
-            that is longer than the client takes [MQTT-3.1.2-24] [MQTT-3.1.2-25], or there is no client.
-            A QoS 1 one past ``max_queued_bytes`` ends the connection.
+        :param publish: encoded for this connection's version.
+        :param packet_id: 1 to 65,535 at QoS 1 and 2.
+        :param dup: whether it was sent before [MQTT-3.3.1-1]; at QoS 0 of no matter [MQTT-3.3.1-2].
+        :return: False where it is longer than the client takes, which is as good as delivered
+            [MQTT-3.1.2-25], or where there is no client.
         """
         if self._state != _CONNECTED:
-            return False  # [MQTT-3.2.0-1]
-        refusal = self._sender.publish(publish)
-        if not refusal:
+            return False  # [MQTT-3.2.0-1], of 3.1.1 [MQTT-3.2.0-1]
+        assert (packet_id > 0) == (publish.qos > 0), "a packet identifier at QoS 1 and 2, none at QoS 0"
+        if self._sender.publish(publish, packet_id, dup):
             return True
         self.dropped += 1
-        if publish.qos and refusal == constants.QUOTA_EXCEEDED:
-            self._disconnect(refusal, "too much waits for this client")
         return False
 
     def send_puback(self, packet_id: int, reason_code: int = 0, reason_string: str | None = None) -> None:
         """Acknowledge a QoS 1 PUBLISH [MQTT-4.3.2-4]. In 3.x a refusal looks like an acceptance."""
-        if self._state != _CONNECTED:
-            return
-        self._receiver.acknowledged()
-        if not self._explains:
-            reason_string = None  # [MQTT-3.1.2-29]
-        self._sent(self._sender.explain(Puback(packet_id, reason_code), reason_string))
+        self._receiver.qos_1_over()  # [MQTT-4.3.2-5]
+        self._acknowledge(Puback(packet_id, reason_code), reason_string)
+
+    def send_pubrec(self, packet_id: int, reason_code: int = 0, reason_string: str | None = None) -> None:
+        """Acknowledge a QoS 2 PUBLISH [MQTT-4.3.3-8]. In 3.x a refusal looks like an acceptance."""
+        if reason_code >= constants.UNSPECIFIED_ERROR:
+            self._receiver.qos_2_over(packet_id)  # [MQTT-4.3.3-9]
+        self._acknowledge(Pubrec(packet_id, reason_code), reason_string)
+
+    def send_pubrel(self, packet_id: int, reason_code: int = 0) -> None:
+        """Release a QoS 2 PUBLISH of ours that the client has [MQTT-4.3.3-4]."""
+        self._acknowledge(Pubrel(packet_id, reason_code))
+
+    def send_pubcomp(self, packet_id: int, reason_code: int = 0) -> None:
+        """Tell the client that its QoS 2 PUBLISH is released [MQTT-4.3.3-11] [MQTT-4.3.3-12]."""
+        self._receiver.qos_2_over(packet_id)
+        self._acknowledge(Pubcomp(packet_id, reason_code))
 
     def send_suback(self, packet_id: int, reason_codes: Sequence[int]) -> None:
         """Answer a SUBSCRIBE with a reason code for each subscription, in their order [MQTT-3.9.3-1].
@@ -269,96 +287,63 @@ class Connection:
             codes = [min(code, 0x80) for code in codes]  # of 3.1.1 [MQTT-3.9.3-2]
         elif self.version == MQTT_3_1:
             codes = [code if code < 0x80 else 0 for code in codes]
+        # [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.9.2-1] [MQTT-3.9.2-2], of 3.1.1 [MQTT-2.3.1-7] [MQTT-3.8.4-2]
         self._send(Suback(packet_id, codes))
 
     def send_unsuback(self, packet_id: int, reason_codes: Sequence[int]) -> None:
         """Answer an UNSUBSCRIBE with a reason code for each topic filter, in their order [MQTT-3.11.3-1]."""
+        # [MQTT-3.10.4-5] [MQTT-3.11.2-1] [MQTT-3.11.2-2]
         self._send(Unsuback(packet_id, list(reason_codes)))
 
-    def disconnect(self, reason_code: int, reason_string: str | None = None) -> None:
+    def disconnect(
+        self, reason_code: int, reason_string: str | None = None, server_reference: str | None = None
+    ) -> None:
         """End the connection; 5.0 is told why. The will stays.
 
         Before CONNACK the reason goes into that, where it can, and else is not told [MQTT-3.14.0-1].
+
+        :param server_reference: said with the reason codes 0x9C and 0x9D.
         """
         if self._state == _CONNECTED:
-            self._disconnect(reason_code, reason_string)
-        elif self._state == _AWAITING_CONNACK:
-            if self.version != MQTT_5_0 or reason_code in REASON_CODES[constants.CONNACK]:
-                self._refuse(reason_code, reason_string)
-            self._close()
-        else:
-            self._close()
+            # [MQTT-4.13.2-1] [MQTT-3.14.4-1] [MQTT-3.14.4-2]
+            self._sender.disconnect(reason_code, reason_string, server_reference)
+        elif self._state != _CLOSED and self.version:
+            self._sender.refuse(reason_code, reason_string, server_reference)
+        self._close()
 
     # --- decoding ----------------------------------------------------------------------------------------
 
     def _receive(self, data: bytes, happened: list[Event]) -> None:
-        """Decode every whole packet and keep the rest, copying each byte a bounded number of times."""
+        """Decode every whole packet and keep the rest."""
+        limits = self._limits
         if self._state == _AWAITING_CONNACK:
-            self._hold(data)
+            self._rest.hold(data, limits.max_packet + _HELD_BYTES)
             return
-        if self._buffer:
-            self._buffer += data
-            if len(self._buffer) < self._needed:
-                return
-            data = bytes(self._buffer)
-            self._buffer.clear()
+        data = self._rest.with_data(data)
         pos = 0
         end = len(data)
         while pos < end:
-            start, stop = self._next_packet(data, pos)
+            connected = self._state == _CONNECTED
+            if not connected and data[pos] >> 4 != constants.CONNECT:
+                raise ProtocolError("the first packet is not CONNECT")  # [MQTT-3.1.0-1]
+            maximum = limits.max_packet if connected else limits.max_connect
+            start, stop = find_packet(data, pos, self.version, _ALLOWED[self._state], maximum)
             if stop > end:
-                self._needed = stop - pos
-                self._buffer += data[pos:] if pos else data
+                self._rest.keep(data[pos:], stop - pos)
                 return
-            event = self._receive_packet(data, pos, start, stop)
+            event: Event | None
+            if connected:
+                packet = decode_body(data[pos], data, start, stop, self.version)
+                event = _RECEIVED[data[pos] >> 4](self, packet)
+            else:
+                event = self._connect_received(data, pos, start, stop)
             pos = stop
             if event is not None:
                 happened.append(event)
             if self._state != _CONNECTED:
                 break
         if self._state == _AWAITING_CONNACK:
-            self._hold(data[pos:])
-
-    def _hold(self, data: bytes) -> None:
-        """Keep what follows a CONNECT until it is answered."""
-        self._buffer += data
-        self._needed = 0
-        if len(self._buffer) > self._limits.max_packet + _HELD_BYTES:
-            raise QuotaExceeded("too much was sent before CONNACK")
-
-    def _next_packet(self, data: bytes, pos: int) -> tuple[int, int]:
-        """Look at a fixed header before anything behind it is kept.
-
-        :return: where its variable header begins and where it ends, which is behind the data while the
-            fixed header is not all there.
-        """
-        first = data[pos]
-        packet_type = first >> 4
-        if self._state == _AWAITING_CONNECT and packet_type != constants.CONNECT:
-            raise ProtocolError("the first packet is not CONNECT")  # [MQTT-3.1.0-1]
-        check_first_byte(first, self.version)
-        if self._state not in _TABLE[packet_type][0]:
-            # A second CONNECT [MQTT-3.1.0-2]; AUTH [MQTT-4.12.0-7]; what only a server says; QoS 2
-            raise ProtocolError(f"{PACKET_NAMES[packet_type]} is not allowed here")
-        length, start = decode_remaining_length(data, pos + 1)
-        if length == INCOMPLETE:
-            return start, len(data) + 1
-        check_remaining_length(data, pos, start, self.version)
-        connected = self._state == _CONNECTED
-        stop = start + length
-        if stop - pos > (self._limits.max_packet if connected else self._limits.max_connect):
-            raise errors.PacketTooLarge("a control packet is too large")  # [MQTT-3.2.2-15]
-        return start, stop
-
-    def _receive_packet(self, data: bytes, pos: int, start: int, stop: int) -> Event | None:
-        """Decode a packet whose fixed header is right, and do what it says."""
-        if self._state == _AWAITING_CONNECT:
-            return self._connect_received(data, pos, start, stop)
-        first = data[pos]
-        packet = decode_body(first, data, start, stop, self.version)
-        return _TABLE[first >> 4][1](self, packet)
-
-    # --- what each packet means --------------------------------------------------------------------------
+            self._rest.hold(data[pos:], limits.max_packet + _HELD_BYTES)
 
     def _connect_received(self, data: bytes, pos: int, start: int, stop: int) -> Event:
         """CONNECT: find out the version first, because a refusal has to be in its form."""
@@ -373,11 +358,14 @@ class Connection:
         self._asked = connect
         self.client_id = connect.client_id
         asked = connect.properties or {}
-        maximum = asked.get(properties.MAXIMUM_PACKET_SIZE)
-        if maximum is not None:
-            self._sender.maximum = cast(int, maximum)
+        self._sender.heed(asked)
+        self.send_quota = min(
+            self._limits.send_quota, cast(int, asked.get(properties.RECEIVE_MAXIMUM, 65_535))
+        )
+        self._session_expires_later = bool(asked.get(properties.SESSION_EXPIRY_INTERVAL))
         self._limits.check_connect(connect)
-        # 3.1 demands an identifier; 3.1.1 one for a session that is kept [MQTT-3.1.3-8].
+        # 3.1 demands an identifier; 3.1.1 one for a session that is kept.
+        # of 3.1.1 [MQTT-3.1.3-8] [MQTT-3.1.3-9]
         if not connect.client_id and (
             self.version == MQTT_3_1 or (self.version == MQTT_3_1_1 and not connect.clean_start)
         ):
@@ -385,114 +373,110 @@ class Connection:
         self._state = _AWAITING_CONNACK
         return events.ConnectReceived(connect)
 
-    def _publish_received(self, packet: Packet) -> Event:
-        """PUBLISH."""
-        publish = cast(Publish, packet)
-        self._receiver.publish(publish, self.version)
-        return events.PublishReceived(publish)
+    # --- answers and endings -----------------------------------------------------------------------------
 
-    def _puback_received(self, packet: Packet) -> Event | None:
-        """PUBACK: one for nothing that is in flight is passed over, as no version demands otherwise."""
-        puback = cast(Puback, packet)
-        if not self._sender.acknowledged(puback.packet_id):
-            return None
-        return events.PublishAcknowledged(puback.packet_id, puback.reason_code)
-
-    def _subscribe_received(self, packet: Packet) -> Event:
-        """SUBSCRIBE."""
-        subscribe = cast(Subscribe, packet)
-        self._limits.check_subscribe(subscribe, self.version)
-        return events.SubscribeReceived(subscribe)
-
-    def _unsubscribe_received(self, packet: Packet) -> Event:
-        """UNSUBSCRIBE."""
-        return events.UnsubscribeReceived(cast(Unsubscribe, packet))
-
-    def _pingreq_received(self, _packet: Packet) -> None:
-        """PINGREQ."""
-        if self._sender.send(Pingresp()):  # [MQTT-3.12.4-1]
-            raise QuotaExceeded("too much waits for this client")
-
-    def _disconnect_received(self, packet: Packet) -> Event:
-        """DISCONNECT."""
-        disconnect = cast(Disconnect, packet)
-        said = disconnect.properties or {}
-        if said.get(properties.SESSION_EXPIRY_INTERVAL) and not self._session_expires_later:
-            raise ProtocolError("a session expiry interval that CONNECT had not")  # 3.14.2.2.2
-        if not disconnect.reason_code:
-            self.will = None  # [MQTT-3.14.4-3] [MQTT-3.1.2-10]
-        self._close()
-        return events.DisconnectReceived(disconnect.reason_code, disconnect.properties)
-
-    # --- endings ----------------------------------------------------------------------------------------
+    def _acknowledge(self, packet: Acknowledgement, reason_string: str | None = None) -> None:
+        """Queue one of the four that repeat a packet identifier [MQTT-2.2.1-5], of 3.1.1 [MQTT-2.3.1-6]."""
+        if self._state == _CONNECTED:
+            self._sent(self._sender.explain(packet, reason_string))
 
     def _send(self, packet: Packet) -> None:
         """Queue an answer, if there is somebody to send it to."""
         if self._state == _CONNECTED:
-            self._sent(self._sender.send(packet))
+            self._sent(self._sender.answer(packet))
 
     def _sent(self, refusal: int) -> None:
         """End the connection unless an answer could be queued."""
         if refusal:
-            self._disconnect(refusal, None)
-
-    def _refuse(self, reason_code: int, reason_string: str | None) -> None:
-        """Queue the CONNACK of a refusal [MQTT-3.2.2-6] [MQTT-3.2.2-7], of 3.1.1 [MQTT-3.2.2-4]."""
-        if self.version != MQTT_5_0:
-            return_code = RETURN_CODES.get(reason_code)
-            if return_code is None:
-                return  # of 3.1.1 [MQTT-3.2.2-6] [MQTT-3.1.4-1]
-            reason_code = return_code
-        self._sender.explain(Connack(reason_code), reason_string)
-
-    def _disconnect(self, reason_code: int, reason_string: str | None) -> None:
-        """Close, after a DISCONNECT for 5.0; only there has a server one [MQTT-4.13.2-1]."""
-        if self.version == MQTT_5_0:
-            self._sender.explain(Disconnect(reason_code), reason_string)
-        self._close()
+            self.disconnect(refusal)
 
     def _fail(self, error: MQTTError) -> Event:
-        """End the connection over what the client did [MQTT-4.13.1-1], of 3.1.1 [MQTT-4.8.0-1]."""
-        if self._state == _CONNECTED:
-            self._disconnect(error.reason_code, str(error))
-        else:
-            if self.version:
-                self._refuse(error.reason_code, str(error))
-            self._close()
+        """End the connection over what the client did.
+
+        [MQTT-3.1.4-1] [MQTT-4.13.1-1] [MQTT-3.1.3-8], of 3.1.1 [MQTT-4.8.0-1] [MQTT-3.1.4-1]
+        """
+        self.disconnect(error.reason_code, str(error))
         return events.ConnectionFailed(error)
 
     def _close(self) -> None:
         """Forget everything but what is still to be written, and the will."""
         self._state = _CLOSED
-        self._buffer.clear()
+        self._rest.clear()
         self._sender.clear()
         self._receiver.clear()
         self._asked = None
 
 
+# --- what each packet of an accepted client means ---------------------------------------------------------
+
+
+def _publish_received(connection: Connection, packet: Packet) -> Event:
+    publish = cast(Publish, packet)
+    connection._receiver.publish(publish, connection.version)
+    return events.PublishReceived(publish)
+
+
+def _puback_received(_connection: Connection, packet: Packet) -> Event:
+    puback = cast(Puback, packet)
+    return events.PublishAcknowledged(puback.packet_id, puback.reason_code)
+
+
+def _pubrec_received(_connection: Connection, packet: Packet) -> Event:
+    pubrec = cast(Pubrec, packet)
+    return events.PublishStored(pubrec.packet_id, pubrec.reason_code)
+
+
+def _pubrel_received(_connection: Connection, packet: Packet) -> Event:
+    return events.PublishReleased(cast(Pubrel, packet).packet_id)
+
+
+def _pubcomp_received(_connection: Connection, packet: Packet) -> Event:
+    pubcomp = cast(Pubcomp, packet)
+    return events.PublishCompleted(pubcomp.packet_id, pubcomp.reason_code)
+
+
+def _subscribe_received(_connection: Connection, packet: Packet) -> Event:
+    return events.SubscribeReceived(cast(Subscribe, packet))
+
+
+def _unsubscribe_received(_connection: Connection, packet: Packet) -> Event:
+    return events.UnsubscribeReceived(cast(Unsubscribe, packet))
+
+
+def _pingreq_received(connection: Connection, _packet: Packet) -> None:
+    if connection._sender.answer(Pingresp()):  # [MQTT-3.12.4-1]
+        raise QuotaExceeded("too much waits for this client")
+
+
+def _disconnect_received(connection: Connection, packet: Packet) -> Event:
+    disconnect = cast(Disconnect, packet)
+    event = events.DisconnectReceived(disconnect.reason_code, disconnect.properties)
+    if event.session_expiry and not connection._session_expires_later:
+        raise ProtocolError("a session expiry interval where CONNECT had none")  # 3.14.2.2.2
+    if not disconnect.reason_code:
+        # [MQTT-3.14.4-3] [MQTT-3.1.2-10], of 3.1.1 [MQTT-3.14.4-3] [MQTT-3.1.2-10]
+        connection.will = None
+    connection._close()
+    return event
+
+
 _Received: TypeAlias = Callable[[Connection, Packet], Event | None]
 
+#: Each control packet that an accepted client may send, and what takes it in.
+_RECEIVED: Final[dict[int, _Received]] = {
+    constants.PUBLISH: _publish_received,
+    constants.PUBACK: _puback_received,
+    constants.PUBREC: _pubrec_received,
+    constants.PUBREL: _pubrel_received,
+    constants.PUBCOMP: _pubcomp_received,
+    constants.SUBSCRIBE: _subscribe_received,
+    constants.UNSUBSCRIBE: _unsubscribe_received,
+    constants.PINGREQ: _pingreq_received,
+    constants.DISCONNECT: _disconnect_received,
+}
 
-def _never(_connection: Connection, _packet: Packet) -> None:
-    """Stands where no state allows the packet; CONNECT is taken in before its version is known."""
-
-
-#: Each control packet with the states in which a client may send it, and what takes it in.
-_TABLE: Final[dict[int, tuple[tuple[int, ...], _Received]]] = {
-    constants.CONNECT: ((_AWAITING_CONNECT,), _never),
-    constants.CONNACK: ((), _never),
-    constants.PUBLISH: ((_CONNECTED,), Connection._publish_received),
-    constants.PUBACK: ((_CONNECTED,), Connection._puback_received),
-    # Nothing can be under way at QoS 2 while it is above the maximum QoS.
-    constants.PUBREC: ((), _never),
-    constants.PUBREL: ((), _never),
-    constants.PUBCOMP: ((), _never),
-    constants.SUBSCRIBE: ((_CONNECTED,), Connection._subscribe_received),
-    constants.SUBACK: ((), _never),
-    constants.UNSUBSCRIBE: ((_CONNECTED,), Connection._unsubscribe_received),
-    constants.UNSUBACK: ((), _never),
-    constants.PINGREQ: ((_CONNECTED,), Connection._pingreq_received),
-    constants.PINGRESP: ((), _never),
-    constants.DISCONNECT: ((_CONNECTED,), Connection._disconnect_received),
-    constants.AUTH: ((), _never),
+#: The control packet types that may come in each state in which one is looked at.
+_ALLOWED: Final[dict[int, frozenset[int]]] = {
+    _AWAITING_CONNECT: frozenset((constants.CONNECT,)),
+    _CONNECTED: frozenset(_RECEIVED),
 }

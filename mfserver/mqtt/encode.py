@@ -27,7 +27,7 @@ from mfserver.mqtt.constants import (
     WILL_FLAG,
     WILL_RETAIN_FLAG,
 )
-from mfserver.mqtt.data import encode_binary, encode_integer, encode_string, encode_variable
+from mfserver.mqtt.data import Reader, encode_binary, encode_integer, encode_string, encode_variable
 from mfserver.mqtt.packets import (
     Acknowledgement,
     Auth,
@@ -48,7 +48,7 @@ from mfserver.mqtt.packets import (
     Unsuback,
     Unsubscribe,
 )
-from mfserver.mqtt.properties import WILL, encode_properties
+from mfserver.mqtt.properties import TOPIC_ALIAS, WILL, encode_properties
 
 __all__ = ["EncodedPublish", "encode_publish_parts", "encode"]
 
@@ -71,6 +71,28 @@ class EncodedPublish:
         self.head = head
         self.tail = tail
         self.size = len(head) + len(tail) + (2 if qos else 0)
+
+    def aliased(self, alias: int, is_new: bool, packet_id: int, dup: bool) -> tuple[bytes, memoryview]:
+        """The same with a topic alias; of MQTT 5.0 only.
+
+        :param is_new: whether the alias is set by this packet; else the topic name is left out.
+        :param packet_id: of no matter at QoS 0, as is ``dup``.
+        :return: the bytes that are this packet's, and those that it shares with all others.
+        """
+        fields = Reader(self.head, 1, len(self.head))
+        fields.variable()
+        name = fields.binary()
+        first = self.head[0]
+        parts = [encode_binary(name if is_new else b"")]
+        if self.qos:
+            parts.append(packet_id.to_bytes(2, "big"))
+            first |= 8 if dup else 0
+            fields = Reader(self.tail, 0, len(self.tail))
+        parts.append(encode_variable(fields.variable() + 3))
+        parts.append(bytes((TOPIC_ALIAS,)) + alias.to_bytes(2, "big"))
+        message = memoryview(fields.data)[fields.pos :]
+        body = b"".join(parts)
+        return bytes((first,)) + encode_variable(len(body) + len(message)) + body, message
 
 
 def encode_publish_parts(

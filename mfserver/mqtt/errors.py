@@ -22,10 +22,6 @@ __all__ = [
     "ReceiveMaximumExceeded",
     "TopicAliasInvalid",
     "QuotaExceeded",
-    "RetainNotSupported",
-    "QoSNotSupported",
-    "SharedSubscriptionsNotSupported",
-    "SubscriptionIdentifiersNotSupported",
 ]
 
 
@@ -111,27 +107,3 @@ class QuotaExceeded(MQTTError):
     """A bound of ours that the specification does not know is exceeded."""
 
     reason_code = constants.QUOTA_EXCEEDED
-
-
-class RetainNotSupported(MQTTError):
-    """RETAIN 1, which CONNACK said is not available."""
-
-    reason_code = constants.RETAIN_NOT_SUPPORTED
-
-
-class QoSNotSupported(MQTTError):
-    """A QoS above the maximum that we announced."""
-
-    reason_code = constants.QOS_NOT_SUPPORTED
-
-
-class SharedSubscriptionsNotSupported(MQTTError):
-    """A shared subscription, which CONNACK said is not available."""
-
-    reason_code = constants.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-
-
-class SubscriptionIdentifiersNotSupported(MQTTError):
-    """A subscription identifier, which CONNACK said is not available."""
-
-    reason_code = constants.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED

@@ -1,13 +1,19 @@
 """What a :class:`~.connection.Connection` tells its owner."""
 
+from typing import cast
+
 from mfserver.mqtt.errors import MQTTError
 from mfserver.mqtt.packets import Connect, Properties, Publish, Subscribe, Unsubscribe
+from mfserver.mqtt.properties import SESSION_EXPIRY_INTERVAL
 
 __all__ = [
     "Event",
     "ConnectReceived",
     "PublishReceived",
+    "PublishReleased",
     "PublishAcknowledged",
+    "PublishStored",
+    "PublishCompleted",
     "SubscribeReceived",
     "UnsubscribeReceived",
     "DisconnectReceived",
@@ -31,7 +37,7 @@ class ConnectReceived(Event):
 
 
 class PublishReceived(Event):
-    """A message. At QoS 1, answer with ``send_puback`` when it is safe."""
+    """A message. When it is safe, answer with ``send_puback`` at QoS 1 and with ``send_pubrec`` at QoS 2."""
 
     __slots__ = ("packet",)
 
@@ -39,14 +45,44 @@ class PublishReceived(Event):
         self.packet = packet
 
 
-class PublishAcknowledged(Event):
-    """The client took, or with a reason code of 0x80 and above refused, what was sent to it at QoS 1."""
+class PublishReleased(Event):
+    """The client releases what it sent at QoS 2 (PUBREL). Answer with ``send_pubcomp``."""
+
+    __slots__ = ("packet_id",)
+
+    def __init__(self, packet_id: int) -> None:
+        self.packet_id = packet_id
+
+
+class _Answered(Event):
+    """What became of a message that was sent to the client, or of nothing that was.
+
+    :ivar reason_code: 0x80 and above refuse.
+    """
 
     __slots__ = ("packet_id", "reason_code")
 
     def __init__(self, packet_id: int, reason_code: int) -> None:
         self.packet_id = packet_id
         self.reason_code = reason_code
+
+
+class PublishAcknowledged(_Answered):
+    """The client took, or refused, what was sent to it at QoS 1 (PUBACK)."""
+
+    __slots__ = ()
+
+
+class PublishStored(_Answered):
+    """The client took, or refused, what was sent to it at QoS 2 (PUBREC). Answer with ``send_pubrel``."""
+
+    __slots__ = ()
+
+
+class PublishCompleted(_Answered):
+    """The client knows that what it took at QoS 2 was released (PUBCOMP)."""
+
+    __slots__ = ()
 
 
 class SubscribeReceived(Event):
@@ -68,13 +104,17 @@ class UnsubscribeReceived(Event):
 
 
 class DisconnectReceived(Event):
-    """The client said good-bye; the connection is closed."""
+    """The client said good-bye; the connection is closed.
 
-    __slots__ = ("properties", "reason_code")
+    :ivar session_expiry: the session expiry interval in seconds that it says; None where it says none.
+    """
+
+    __slots__ = ("properties", "reason_code", "session_expiry")
 
     def __init__(self, reason_code: int, properties: Properties | None) -> None:
         self.reason_code = reason_code
         self.properties = properties
+        self.session_expiry = cast("int | None", (properties or {}).get(SESSION_EXPIRY_INTERVAL))
 
 
 class ConnectionFailed(Event):

@@ -22,7 +22,14 @@ from mfserver.mqtt.errors import MalformedPacket, ProtocolError, QuotaExceeded, 
 from mfserver.mqtt.packets import Properties
 from mfserver.mqtt.topics import check_topic_name
 
-__all__ = ["WILL", "MAX_USER_PROPERTIES", "decode_properties", "encode_properties", "message_properties"]
+__all__ = [
+    "WILL",
+    "MAX_USER_PROPERTIES",
+    "decode_properties",
+    "encode_properties",
+    "is_payload_well_formed",
+    "message_properties",
+]
 
 PAYLOAD_FORMAT_INDICATOR: Final = 0x01
 MESSAGE_EXPIRY_INTERVAL: Final = 0x02
@@ -220,10 +227,22 @@ def _encode_value(value: object, kind: int) -> bytes:
 def message_properties(properties: Properties | None) -> Properties | None:
     """Those properties of a PUBLISH or a will that travel on to its subscribers, unchanged.
 
-    [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-20]
+    [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20], of a will
+    [MQTT-3.1.3-10]
     """
     if not properties:
         return None
     return {
         identifier: properties[identifier] for identifier in _TRAVELLING if identifier in properties
     } or None
+
+
+def is_payload_well_formed(properties: Properties | None, payload: bytes) -> bool:
+    """Whether a payload is what its payload format indicator says: UTF-8 (3.3.2.3.2, of a will 3.1.3.2.3)."""
+    if properties is None or properties.get(PAYLOAD_FORMAT_INDICATOR) != 1:
+        return True
+    try:
+        payload.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

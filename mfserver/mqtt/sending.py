@@ -1,154 +1,197 @@
-"""What goes out to one client: bounded in bytes, within its send quota and its Maximum Packet Size."""
+"""What goes out to one client: in order, bounded in bytes, and within what its CONNECT allows."""
 
-from collections import deque
-from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
-from mfserver.mqtt.constants import MQTT_5_0, PACKET_TOO_LARGE, QUOTA_EXCEEDED, SUCCESS, VARIABLE_MAXIMUM
+from mfserver.mqtt.constants import (
+    CONNACK,
+    MQTT_5_0,
+    PACKET_TOO_LARGE,
+    QUOTA_EXCEEDED,
+    REASON_CODES,
+    RETURN_CODES,
+    SERVER_MOVED,
+    SUCCESS,
+    USE_ANOTHER_SERVER,
+    VARIABLE_MAXIMUM,
+)
 from mfserver.mqtt.encode import EncodedPublish, encode
-from mfserver.mqtt.packets import Connack, Disconnect, Packet, Puback
-from mfserver.mqtt.properties import REASON_STRING
-from mfserver.mqtt.session import Session
+from mfserver.mqtt.packets import Acknowledgement, Connack, Disconnect, Packet, Properties
+from mfserver.mqtt.properties import (
+    MAXIMUM_PACKET_SIZE,
+    REASON_STRING,
+    REQUEST_PROBLEM_INFORMATION,
+    SERVER_REFERENCE,
+    TOPIC_ALIAS_MAXIMUM,
+)
 
 __all__ = ["Sender"]
 
 #: Bytes of acknowledgements and the like that may wait for the transport besides messages.
 _ANSWER_BYTES: Final = 65_536
+#: Topic aliases that we use to one client, if it takes so many. Each costs the bytes of its topic.
+_ALIASES: Final = 32
 
 
 class Sender:
-    """Queues packets for the transport, and messages for the send quota.
+    """Collects what one network connection is to write.
 
-    :ivar version: of MQTT.
-    :ivar maximum: the client's Maximum Packet Size in bytes.
-    :ivar session: replaced when CONNECT was accepted.
-    :ivar paused: the transport takes nothing; see :meth:`resume`.
+    :ivar version: of MQTT; 0 until CONNECT told.
+    :ivar paused: the transport takes nothing.
+    :ivar alias_bytes: of the topics that have a topic alias.
     """
 
     __slots__ = (
-        "_max_queued_bytes",
+        "_alias_maximum",
+        "_aliases",
+        "_answer_bytes",
+        "_explains",
+        "_maximum",
+        "_message_bytes",
         "_out",
-        "_out_bytes",
-        "_waiting",
-        "maximum",
+        "alias_bytes",
         "paused",
-        "session",
         "version",
     )
 
-    def __init__(self, max_queued_bytes: int) -> None:
-        self._max_queued_bytes = max_queued_bytes
-        self._out: list[bytes] = []
-        self._out_bytes = 0  # of what waits, too
-        self._waiting: deque[EncodedPublish] = deque()
+    def __init__(self) -> None:
+        self._out: list[bytes | memoryview] = []
+        self._message_bytes = 0
+        self._answer_bytes = 0
+        self._maximum = VARIABLE_MAXIMUM + 5
+        self._explains = True
+        self._alias_maximum = 0
+        self._aliases: dict[str, int] = {}
+        self.alias_bytes = 0
         self.version = 0
-        self.maximum = VARIABLE_MAXIMUM + 5
-        self.session = Session(1)
         self.paused = False
+
+    def heed(self, asked: Properties) -> None:
+        """Keep from now on to what the properties of a CONNECT ask of a sender."""
+        self._maximum = cast(int, asked.get(MAXIMUM_PACKET_SIZE, self._maximum))
+        self._explains = asked.get(REQUEST_PROBLEM_INFORMATION) != 0
+        # [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
+        self._alias_maximum = min(cast(int, asked.get(TOPIC_ALIAS_MAXIMUM, 0)), _ALIASES)
+
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of messages that wait for the transport."""
+        return self._message_bytes
 
     def take_data(self) -> bytes:
         """Everything that waits for the transport, once."""
         data = b"".join(self._out)
         self._out.clear()
-        self._out_bytes = 0
+        self._message_bytes = self._answer_bytes = 0
         return data
 
-    def publish(self, publish: EncodedPublish) -> int:
-        """Queue a message.
+    def publish(self, publish: EncodedPublish, packet_id: int, dup: bool) -> bool:
+        """Queue a message, with a topic alias for its topic where there is one to have.
 
-        :return: 0, or the reason code why it was not: QUOTA_EXCEEDED or PACKET_TOO_LARGE.
+        :return: False when it is longer than the client takes [MQTT-3.1.2-24] [MQTT-3.1.2-25].
         """
-        if publish.size > self.maximum:
-            return PACKET_TOO_LARGE  # [MQTT-3.1.2-24] [MQTT-3.1.2-25]
-        waiting = self._out_bytes + self.session.queued_bytes
-        if waiting and waiting + publish.size > self._max_queued_bytes:
-            return QUOTA_EXCEEDED
-        if self.paused:  # apart from the answers, because it may have to be dropped again
-            self._waiting.append(publish)
-            self._out_bytes += publish.size
-        else:
-            self._publish(publish)
-        return SUCCESS
-
-    def resume(self) -> None:
-        """The transport takes more again: send what waited, the oldest first."""
-        self.paused = False
-        self._publish_queued()
-        while self._waiting:
-            publish = self._waiting.popleft()
-            self._out_bytes -= publish.size
-            self._publish(publish)
-
-    def discard(self, is_over: Callable[[str], bool]) -> None:
-        """Drop the messages that wait on topics of which this is true."""
-        self.session.discard(is_over)
-        over = [publish for publish in self._waiting if is_over(publish.topic)]
-        self._out_bytes -= sum(publish.size for publish in over)
-        self._waiting = deque(publish for publish in self._waiting if not is_over(publish.topic))
-
-    def clear(self) -> None:
-        """Drop every message that waits: the session ended."""
-        self.session.clear()
-        self._waiting.clear()
-
-    def acknowledged(self, packet_id: int) -> bool:
-        """Free a packet identifier and send what waited for it. :return: whether it was in flight."""
-        if not self.session.acknowledge(packet_id):
+        if self._alias_maximum and self._publish_aliased(publish, packet_id, dup):
+            return True
+        if publish.size > self._maximum:
             return False
-        if not self.paused:
-            self._publish_queued()
+        head = publish.head
+        if publish.qos:
+            if dup:
+                head = bytes((head[0] | 8,)) + head[1:]
+            self._out += (head, packet_id.to_bytes(2, "big"), publish.tail)
+        else:
+            self._out.append(head)
+        self._message_bytes += publish.size
         return True
 
-    def send(self, packet: Packet) -> int:
-        """Queue a packet that is no message, before messages that wait for the send quota.
+    def _publish_aliased(self, publish: EncodedPublish, packet_id: int, dup: bool) -> bool:
+        """Queue a message with its topic alias. :return: False when that cannot be."""
+        topic = publish.topic
+        alias = self._aliases.get(topic, 0)
+        is_new = not alias
+        if is_new:
+            alias = len(self._aliases) + 1
+            if alias > self._alias_maximum:
+                return False
+        head, message = publish.aliased(alias, is_new, packet_id, dup)
+        size = len(head) + len(message)
+        if size > self._maximum:
+            return False
+        if is_new:
+            self._aliases[topic] = alias
+            self.alias_bytes += len(topic.encode())
+        self._out += (head, message)
+        self._message_bytes += size
+        return True
 
-        [MQTT-3.3.4-10] [MQTT-4.9.0-3]
+    def answer(self, packet: Packet) -> int:
+        """Queue any other packet; none waits for the send quota [MQTT-3.3.4-10] [MQTT-4.9.0-3].
 
-        :return: as :meth:`publish`; what is not sent then cannot be dropped, so the connection has to end.
+        :return: 0, or why it was not: QUOTA_EXCEEDED or PACKET_TOO_LARGE. As it cannot be left out, the
+            connection has to end.
         """
         data = encode(packet, self.version)
-        if len(data) > self.maximum:
+        if len(data) > self._maximum:
             return PACKET_TOO_LARGE  # [MQTT-3.1.2-24]
         # A DISCONNECT is the last of all, and short: it is not what makes the difference.
-        bound = self._max_queued_bytes + _ANSWER_BYTES
-        if self._out_bytes and self._out_bytes + len(data) > bound and type(packet) is not Disconnect:
+        waiting = self._answer_bytes
+        if waiting and waiting + len(data) > _ANSWER_BYTES and type(packet) is not Disconnect:
             return QUOTA_EXCEEDED
         self._out.append(data)
-        self._out_bytes += len(data)
+        self._answer_bytes += len(data)
         return SUCCESS
 
-    def explain(self, packet: Connack | Disconnect | Puback, reason_string: str | None) -> int:
-        """Queue a packet with its reason string, or without where it has none or that would not fit.
+    def explain(self, packet: Connack | Disconnect | Acknowledgement, reason_string: str | None) -> int:
+        """Queue a packet with its reason string, or without where the client wants none or it would not fit.
 
-        [MQTT-3.2.2-19] [MQTT-3.4.2-2] [MQTT-3.14.2-3]
+        User properties are never among it. [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.4.2-2] [MQTT-3.4.2-3]
+        [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
+        [MQTT-3.14.2-3] [MQTT-3.14.2-4]
 
-        :return: as :meth:`publish`.
+        :return: as :meth:`answer`.
         """
-        bare = packet.properties
+        if not self._explains and isinstance(packet, Acknowledgement):
+            reason_string = None  # [MQTT-3.1.2-29]
         if reason_string and self.version == MQTT_5_0:
+            bare = packet.properties
             packet.properties = {**(bare or {}), REASON_STRING: reason_string}
-            if len(encode(packet, MQTT_5_0)) > self.maximum:
+            if len(encode(packet, MQTT_5_0)) > self._maximum:
                 packet.properties = bare
-        return self.send(packet)
+        return self.answer(packet)
 
-    def _publish(self, publish: EncodedPublish) -> None:
-        """Queue a message for the transport, or for the send quota."""
-        if publish.qos == 0:
-            self._out.append(publish.head)
-            self._out_bytes += publish.size
-            return
-        packet_id = self.session.take_packet_id()
-        if packet_id:
-            self._publish_in_flight(packet_id, publish)
+    def refuse(self, reason_code: int, reason_string: str | None, server_reference: str | None) -> None:
+        """Queue the CONNACK of a refusal [MQTT-3.2.2-6], if CONNACK has a code for it [MQTT-3.2.2-8].
+
+        Of 3.1.1 [MQTT-3.2.2-4] [MQTT-3.2.2-6].
+        """
+        said: Properties | None = None
+        if self.version == MQTT_5_0:
+            if reason_code not in REASON_CODES[CONNACK]:
+                return
+            said = _reference(reason_code, server_reference)
         else:
-            self.session.enqueue(publish)
+            return_code = RETURN_CODES.get(reason_code)
+            if return_code is None:
+                return
+            reason_code = return_code
+        self.explain(Connack(reason_code, False, said), reason_string)
 
-    def _publish_queued(self) -> None:
-        """Send what the send quota allows by now."""
-        while (queued := self.session.next_queued()) is not None:
-            self._publish_in_flight(*queued)
+    def disconnect(self, reason_code: int, reason_string: str | None, server_reference: str | None) -> None:
+        """Queue a DISCONNECT for 5.0; only there has a server one. It says no session expiry interval.
 
-    def _publish_in_flight(self, packet_id: int, publish: EncodedPublish) -> None:
-        """Queue a QoS 1 PUBLISH with its packet identifier."""
-        self._out += (publish.head, packet_id.to_bytes(2, "big"), publish.tail)
-        self._out_bytes += publish.size
+        [MQTT-3.14.2-2]
+        """
+        if self.version == MQTT_5_0:
+            packet = Disconnect(reason_code, _reference(reason_code, server_reference))
+            self.explain(packet, reason_string)
+
+    def clear(self) -> None:
+        """Forget the topic aliases: the network connection is over [MQTT-3.3.2-7]."""
+        self._aliases.clear()
+        self.alias_bytes = 0
+
+
+def _reference(reason_code: int, server_reference: str | None) -> Properties | None:
+    """The server reference, with the two reason codes that have one (4.11)."""
+    if server_reference and reason_code in (USE_ANOTHER_SERVER, SERVER_MOVED):
+        return {SERVER_REFERENCE: server_reference}
+    return None

@@ -81,7 +81,7 @@ class SplitTests(SynchronousTestCase):
                 return bytes(memoryview(self))
 
         connection = connected()
-        connection._buffer = Counted()
+        connection._rest._kept = Counted()
         data = framed(0x30, b"\0\1t" + bytes(300_000))
         happened: list[events.Event] = []
         for i in range(len(data)):

@@ -11,6 +11,7 @@ from mfserver.mqtt.packets import (
     Connack,
     Connect,
     Packet,
+    Properties,
     Publish,
     Will,
 )
@@ -92,34 +93,43 @@ class ConnectTests(SynchronousTestCase):
             connection.send_connack()
             self.assertEqual(connection.data_to_send(), b"")  # [MQTT-3.2.0-2]
 
-    def test_connack_announces_what_is_not_there(self) -> None:
-        """What 5.0 would assume otherwise is said, and nothing else [MQTT-3.2.2-9]."""
-        connection = Connection(Limits(max_packet=5000), 0.0)
-        connection.receive_data(encode(Connect(5, "", properties={0x11: 60}), 0), 0.0)
-        connection.send_connack(assigned_client_id="made", reason_string="welcome")
-        said = {
-            0x21: 1024,
-            0x27: 5000,
-            0x24: 1,
-            0x25: 0,
-            0x2A: 0,
-            0x29: 0,
-            0x11: 0,
-            0x12: "made",
-            0x1F: "welcome",
-        }
-        self.assertEqual(split(connection.data_to_send(), 5), [Connack(0, False, dict(said))])
+    def test_connack_announces_our_limits(self) -> None:
+        """And nothing that 5.0 assumes anyhow: every QoS, retained messages and all subscriptions are there.
+        The session expiry interval is said where it is another [MQTT-3.2.2-16] [MQTT-3.2.2-18].
+        """
+        connection = Connection(Limits(max_packet=5000, topic_alias_maximum=0), 0.0)
+        asked: Properties = {0x11: 60, 0x19: 1}
+        connection.receive_data(encode(Connect(5, "", properties=asked), 0), 0.0)
+        connection.send_connack(assigned_client_id="made", reason_string="welcome", session_expiry=0)
+        said: Properties = {0x21: 1024, 0x27: 5000, 0x12: "made", 0x11: 0, 0x1F: "welcome"}
+        self.assertEqual(split(connection.data_to_send(), 5), [Connack(0, False, said)])
         self.assertEqual(connection.client_id, "made")
-        limits = Limits(
-            max_packet=5000, maximum_qos=2, retain_available=True, shared_subscriptions=True,
-            subscription_identifiers=True, topic_alias_maximum=7, session_expiry=True,
-        )  # fmt: skip
-        connection = Connection(limits, 0.0)
+        connection = Connection(Limits(receive_maximum=7, max_packet=5000), 0.0)
         connection.receive_data(encode(Connect(5, "c", properties={0x11: 60}), 0), 0.0)
         connection.send_connack(session_present=True)
         self.assertEqual(
-            split(connection.data_to_send(), 5), [Connack(0, True, {0x21: 1024, 0x27: 5000, 0x22: 7})]
+            split(connection.data_to_send(), 5), [Connack(0, True, {0x21: 7, 0x27: 5000, 0x22: 32})]
         )
+
+    def test_older_versions_are_told_nothing_of_5_0(self) -> None:
+        """No property gets into their CONNACK, whatever the owner says."""
+        for version in (3, 4):
+            connection = Connection(Limits(max_keep_alive=5), 0.0)
+            connection.receive_data(encode(Connect(version, "c"), 0), 0.0)
+            connection.send_connack(
+                assigned_client_id="d", reason_string="r", server_reference="s", session_expiry=5
+            )
+            self.assertEqual(connection.data_to_send(), b"\x20\2\0\0")
+
+    def test_another_server(self) -> None:
+        """A server reference goes with 0x9C and 0x9D (4.11), and with nothing else."""
+        for code, said in ((0x9C, {0x1C: "b:1"}), (0x9D, {0x1C: "b:1"}), (0x88, None)):
+            connection = Connection(Limits(), 0.0)
+            connection.receive_data(encode(Connect(5, "c"), 0), 0.0)
+            connection.send_connack(code, server_reference="b:1")
+            self.assertEqual(
+                split(connection.data_to_send(), 5), [Connack(code, False, dict(said or {}) or None)]
+            )
 
     def test_refusals_of_the_owner(self) -> None:
         """A 3.x client gets the return code that fits, or is closed without one [MQTT-3.2.2-6]."""
@@ -195,21 +205,28 @@ class ConnectTests(SynchronousTestCase):
         self.assertEqual(self.refused(b"\x10\xff\xff\xff\x7f"), (errors.PacketTooLarge, b""))
 
     def test_what_is_not_there_is_refused(self) -> None:
-        """Authentication methods, and wills that we cannot keep [MQTT-3.2.2-12] [MQTT-3.2.2-13]."""
+        """Authentication methods [MQTT-4.12.0-1], and wills with a payload that is too large."""
         limits = Limits(max_payload=10)
         for connect, code in (
             (Connect(5, "c", properties={0x15: "m"}), 0x8C),
-            (Connect(5, "c", will=Will("w", b"", 2)), 0x9B),
-            (Connect(5, "c", will=Will("w", b"", 0, True)), 0x9A),
             (Connect(5, "c", will=Will("w", bytes(11))), 0x95),
         ):
             error, answer = self.refused(connect, limits)
             self.assertEqual((error.reason_code, answer[3]), (code, code))
-            if code != 0x8C:
-                connect.version = 4
-                self.assertEqual(self.refused(connect, limits), (error, b""))
-        wanted = Connect(4, "c", will=Will("w", b"", 2, True))
-        self.assertEqual(connected(4, Limits(maximum_qos=2, retain_available=True), wanted).will, wanted.will)
+        for version in (3, 4):
+            error, answer = self.refused(Connect(version, "c", will=Will("w", bytes(11))), limits)
+            self.assertEqual((error, answer), (errors.PacketTooLarge, b""))
+
+    def test_every_will_is_kept(self) -> None:
+        """At every QoS, retained or not, with all its properties [MQTT-3.1.2-7]."""
+        for version in VERSIONS:
+            for qos in (0, 1, 2):
+                section: Properties | None = (
+                    {0x18: 5, 0x26: [("b", "1"), ("a", "2")]} if version == 5 else None
+                )
+                wanted = Connect(version, "c", will=Will("w", bytes(10), qos, True, section))
+                connection = connected(limits=Limits(max_payload=10), connect=wanted)
+                self.assertEqual(connection.will, wanted.will)
 
     def test_connect_has_to_come_in_time(self) -> None:
         """Bytes that trickle in do not move the deadline."""

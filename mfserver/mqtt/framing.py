@@ -1,0 +1,85 @@
+"""Whole control packets from a stream of bytes (MQTT 5.0 and 3.1.1, 2.1), however the network cuts it."""
+
+from mfserver.mqtt.constants import PACKET_NAMES
+from mfserver.mqtt.decode import (
+    INCOMPLETE,
+    check_first_byte,
+    check_remaining_length,
+    decode_remaining_length,
+)
+from mfserver.mqtt.errors import PacketTooLarge, ProtocolError, QuotaExceeded
+
+__all__ = ["Rest", "find_packet"]
+
+
+class Rest:
+    """The bytes that are kept until they are a whole packet. Each is copied a bounded number of times."""
+
+    __slots__ = ("_kept", "_needed")
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._needed = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def with_data(self, data: bytes) -> bytes:
+        """What is to be looked at now that these bytes came: those that were kept and these.
+
+        :return: nothing while that is less than was needed.
+        """
+        if not self._kept:
+            return data
+        self._kept += data
+        if len(self._kept) < self._needed:
+            return b""
+        data = bytes(self._kept)
+        self._kept.clear()
+        return data
+
+    def keep(self, data: bytes, needed: int) -> None:
+        """Keep the beginning of a packet until there are so many bytes of it."""
+        self._kept += data
+        self._needed = needed
+
+    def hold(self, data: bytes, maximum: int) -> None:
+        """Keep bytes that are not to be looked at yet.
+
+        :raises QuotaExceeded: that is more than the maximum.
+        """
+        self.keep(data, 0)
+        if len(self._kept) > maximum:
+            raise QuotaExceeded("too much was sent before CONNACK")
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._kept.clear()
+
+
+def find_packet(
+    data: bytes, pos: int, version: int, allowed: frozenset[int], maximum: int
+) -> tuple[int, int]:
+    """Find where a control packet ends, and refuse it by its fixed header before what follows is kept.
+
+    :param pos: where it begins; there is at least one byte of it.
+    :param version: 0 before CONNECT was read.
+    :param allowed: the control packet types that may come now.
+    :param maximum: bytes of the whole packet.
+    :return: where its variable header begins and where it ends; that is behind the end of the data while the
+        fixed header is not all there.
+    :raises MQTTError: it cannot be received.
+    """
+    first = data[pos]
+    check_first_byte(first, version)
+    if first >> 4 not in allowed:
+        # [MQTT-3.1.0-1] [MQTT-3.1.0-2] [MQTT-4.12.0-7], of 3.1.1 [MQTT-3.1.0-1] [MQTT-3.1.0-2]
+        raise ProtocolError(f"{PACKET_NAMES[first >> 4]} is not allowed here")
+    length, start = decode_remaining_length(data, pos + 1)
+    if length == INCOMPLETE:
+        return start, len(data) + 1
+    check_remaining_length(data, pos, start, version)
+    stop = start + length
+    if stop - pos > maximum:
+        raise PacketTooLarge("a control packet is too large")  # [MQTT-3.2.2-15]
+    return start, stop
