@@ -28,7 +28,7 @@ class _Node:
     """One topic level below its parent; the root of a channel has no parent, and the channel as its level.
 
     :ivar size: bytes of the message here.
-    :ivar number: of the message here among those that expire; 0 for one that does not.
+    :ivar number: of the message here among those that expire, where it does.
     """
 
     __slots__ = ("children", "level", "message", "number", "parent", "size")
@@ -203,7 +203,6 @@ class Retained:
             self._count -= 1
             self.size -= node.size
             self._expiring.pop(node.number, None)
-            node.number = 0
 
     def _drop(self, node: _Node, message: Message) -> None:
         """Take the message out of its node, cut off what has become empty, upwards, and record it."""

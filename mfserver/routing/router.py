@@ -131,20 +131,17 @@ class Router:
         for subscriber, options in receivers:
             try:
                 if channel in subscriber.thing.channels:
-                    subscriber.deliver(
-                        message,
-                        qos
-                        if qos < options.qos
-                        else options.qos,  # [MQTT-3.8.4-8] [MQTT-4.8.2-3], of 3.1.1 [MQTT-3.8.4-6]
-                        # [MQTT-3.3.1-12] [MQTT-3.3.1-13], of 3.1.1 [MQTT-3.3.1-9]
-                        retain and options.retain_as_published,
-                        options.identifiers,  # [MQTT-3.3.4-3]
-                    )
+                    # [MQTT-3.8.4-8] [MQTT-4.8.2-3], of 3.1.1 [MQTT-3.8.4-6]
+                    lower = qos if qos < options.qos else options.qos
+                    # [MQTT-3.3.1-12] [MQTT-3.3.1-13], of 3.1.1 [MQTT-3.3.1-9]
+                    retained = retain and options.retain_as_published
+                    subscriber.deliver(message, lower, retained, options.identifiers)  # [MQTT-3.3.4-3]
             except Exception:
                 self._log.failure("a subscriber failed to take a message in")
 
 
 def _cost(topic_filter: TopicFilter) -> int:
     """How many levels a filter counts as, the channel's among them."""
-    levels = topic_filter.levels
-    return 1 + len(levels) + sum(map(len, levels)) // _LEVEL_CHARACTERS
+    levels, share = topic_filter.levels, topic_filter.share
+    characters = len(share) + sum(map(len, levels))
+    return 1 + len(levels) + (_GROUP_LEVELS if share else 0) + characters // _LEVEL_CHARACTERS

@@ -119,6 +119,31 @@ class SlowTests(WSTestCase):
         bob.producer.resumeProducing()
         self.assertEqual(b"", bob.take())
 
+    def test_expires(self) -> None:
+        """What has expired while it waited is not sent any more; what has not, or never does, is."""
+        bob = self.open("bob")
+        bob.producer.pauseProducing()
+        now = 1_600_000_000_000_000_000
+        for expires in (now - 1, 0, now, now + 1):
+            payload = str(expires - now).encode()
+            self.house.router.publish(
+                Message("c", (), "", "x", message.MQTT, payload, "", 0, 1, expires=expires)
+            )
+        bob.producer.resumeProducing()
+        self.assertEqual([str(-now).encode(), b"1"], [one.payload for one in frames(bob.take())])
+
+    def test_ready(self) -> None:
+        """It is ready for the messages of a group while it is open and reads."""
+        bob = self.open("bob")
+        protocol = bob.protocol.wrappedProtocol
+        self.assertTrue(protocol.is_ready())
+        bob.producer.pauseProducing()
+        self.assertFalse(protocol.is_ready())
+        bob.producer.resumeProducing()
+        self.assertTrue(protocol.is_ready())
+        bob.lose()
+        self.assertFalse(protocol.is_ready())
+
     def test_pauses_again(self) -> None:
         """A transport that is full again in the middle gets the rest later."""
         bob = self.open("bob")

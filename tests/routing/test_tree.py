@@ -13,6 +13,7 @@ FILTER = st.tuples(st.lists(LEVEL | st.just("+"), max_size=4), st.sampled_from([
 )
 CHANNEL = st.sampled_from(["c", "d"])
 SUBSCRIBER = st.sampled_from(["one", "two", "three"])
+SHARE = st.sampled_from(["", "", "g", "h"])
 STEP = st.tuples(
     st.sampled_from(["subscribe", "subscribe", "subscribe", "unsubscribe", "remove"]),
     CHANNEL,
@@ -20,6 +21,7 @@ STEP = st.tuples(
     SUBSCRIBER,
     st.integers(0, 2),
     st.booleans(),
+    SHARE,
 )
 
 
@@ -44,20 +46,20 @@ class TreeTests(SynchronousTestCase):
     @given(st.lists(STEP, max_size=25), st.lists(TOPIC, min_size=1, max_size=5))
     def test_against_the_rules(
         self,
-        steps: list[tuple[str, str, tuple[str, ...], str, int, bool]],
+        steps: list[tuple[str, str, tuple[str, ...], str, int, bool, str]],
         topics: list[tuple[str, ...]],
     ) -> None:
         """Whatever is subscribed, ended and matched, in any order: the rules' answer; in the end, nothing."""
         self.setUp()
-        known: dict[tuple[str, tuple[str, ...], str], tuple[int, bool]] = {}
-        for what, channel, levels, subscriber, qos, no_local in steps:
-            key = (channel, levels, subscriber)
+        known: dict[tuple[str, tuple[str, ...], str, str], tuple[int, bool]] = {}
+        for what, channel, levels, subscriber, qos, no_local, share in steps:
+            key = (channel, levels, subscriber, share)
             if what == "subscribe":
-                new = self.tree.subscribe(channel, levels, subscriber, Options(qos, no_local))
+                new = self.tree.subscribe(channel, levels, subscriber, Options(qos, no_local), share)
                 self.assertEqual(new, key not in known)
                 known[key] = (qos, no_local)
             elif what == "unsubscribe":
-                self.assertEqual(self.tree.unsubscribe(channel, levels, subscriber), key in known)
+                self.assertEqual(self.tree.unsubscribe(channel, levels, subscriber, share), key in known)
                 known.pop(key, None)
             else:
                 self.tree.remove(subscriber)
@@ -65,15 +67,35 @@ class TreeTests(SynchronousTestCase):
             self.assertEqual(self.tree.count(subscriber), sum(key[2] == subscriber for key in known))
         for topic in topics:
             for channel in ("c", "d"):
-                expected: dict[str, int] = {}
-                for (at, levels, subscriber), (qos, no_local) in known.items():
-                    if at == channel and matches(levels, topic) and not (no_local and subscriber == "one"):
-                        expected[subscriber] = max(expected.get(subscriber, 0), qos)
-                found = self.tree.match(channel, topic, "one")[0]
-                self.assertEqual({name: options.qos for name, options in found.items()}, expected)
-        for channel, levels, subscriber in known:
-            self.assertTrue(self.tree.unsubscribe(channel, levels, subscriber))
+                self.assert_found(known, channel, topic)
+        for channel, levels, subscriber, share in known:
+            self.assertTrue(self.tree.unsubscribe(channel, levels, subscriber, share))
         self.assert_empty()
+
+    def assert_found(
+        self,
+        known: dict[tuple[str, tuple[str, ...], str, str], tuple[int, bool]],
+        channel: str,
+        topic: tuple[str, ...],
+    ) -> None:
+        """What "one" publishes finds whom the rules name, and each matching group with its members."""
+        single: dict[str, int] = {}
+        shared: dict[tuple[tuple[str, ...], str], dict[str, int]] = {}
+        for (at, levels, subscriber, share), (qos, no_local) in known.items():
+            if at != channel or not matches(levels, topic):
+                continue
+            if share:
+                shared.setdefault((levels, share), {})[subscriber] = qos
+            elif not (no_local and subscriber == "one"):
+                single[subscriber] = max(single.get(subscriber, 0), qos)
+        found, groups = self.tree.match(channel, topic, "one")
+        self.assertEqual({name: options.qos for name, options in found.items()}, single)
+        members = [
+            (group.name, sorted((name, options.qos) for name, options in group.subscriptions.items()))
+            for group in groups
+        ]
+        expected = [(share, sorted(members.items())) for (_, share), members in shared.items()]
+        self.assertEqual(sorted(members), sorted(expected))
 
     def test_examples_of_the_specification(self) -> None:
         """MQTT 5.0, 4.7.1.2 and 4.7.1.3."""
@@ -133,6 +155,55 @@ class TreeTests(SynchronousTestCase):
         self.assertFalse(self.tree.subscribe("c", ("a",), "one", Options(0)))
         self.assertEqual(self.tree.match("c", ("a",))[0]["one"].qos, 0)
         self.assertEqual(self.tree.count("one"), 1)
+
+    def test_what_is_found_is_the_callers(self) -> None:
+        """Who ends a subscription while its message is delivered disturbs nobody."""
+        self.tree.subscribe("c", ("a",), "one", Options())
+        found = self.tree.match("c", ("a",))[0]
+        self.tree.remove("one")
+        self.assertEqual(list(found), ["one"])
+        self.tree.subscribe("c", ("a",), "two", Options())
+        self.tree.match("c", ("a",))[0].clear()
+        self.assertEqual(list(self.tree.match("c", ("a",))[0]), ["two"])
+
+    def test_groups_are_told_apart(self) -> None:
+        """By their filter and their name, and from what is subscribed to unshared (MQTT 5.0, 4.8.2)."""
+        for share, levels in (("g", ("a",)), ("g", ("+",)), ("h", ("a",)), ("", ("a",))):
+            self.assertTrue(self.tree.subscribe("c", levels, "one", Options(), share))
+        found, groups = self.tree.match("c", ("a",))
+        self.assertEqual((list(found), sorted(group.name for group in groups)), (["one"], ["g", "g", "h"]))
+        self.assertEqual(self.tree.count("one"), 4)
+        self.assertFalse(self.tree.unsubscribe("c", ("a",), "one", "x"))
+        self.assertFalse(self.tree.unsubscribe("c", ("a",), "two", "g"))
+        self.assertTrue(self.tree.unsubscribe("c", ("a",), "one"))
+        self.assertFalse(self.tree.unsubscribe("c", ("a",), "one"))
+        self.assertEqual(len(self.tree.match("c", ("a",))[1]), 3)
+        self.tree.remove("one")
+        self.assert_empty()
+
+    def test_a_member_keeps_its_turn(self) -> None:
+        """When it changes its options: who asks again is not served more often."""
+        for name in ("one", "two"):
+            self.tree.subscribe("c", ("a",), name, Options(0), "g")
+        self.assertFalse(self.tree.subscribe("c", ("a",), "one", Options(2), "g"))
+        (group,) = self.tree.match("c", ("a",))[1]
+        self.assertEqual(
+            [(name, one.qos) for name, one in group.subscriptions.items()], [("one", 2), ("two", 0)]
+        )
+
+    def test_a_group_holds_its_node(self) -> None:
+        """The end of the others cuts off neither it nor its way; its own end cuts off only what is empty."""
+        self.tree.subscribe("c", ("a", "b"), "one", Options(), "g")
+        self.tree.subscribe("c", ("a", "b"), "two", Options())
+        self.tree.subscribe("c", ("a", "b", "c"), "two", Options())
+        self.tree.remove("two")
+        self.assertEqual(len(self.tree.match("c", ("a", "b"))[1]), 1)
+        self.tree.subscribe("c", ("a", "b"), "two", Options())
+        self.tree.remove("one")
+        self.assertEqual(self.tree.match("c", ("a", "b"))[1], [])
+        self.assertEqual(list(self.tree.match("c", ("a", "b"))[0]), ["two"])
+        self.tree.remove("two")
+        self.assert_empty()
 
     def test_unsubscribe_asks_for_the_same_levels(self) -> None:
         """A filter is ended by itself and by nothing that matches it."""
