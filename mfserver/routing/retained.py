@@ -18,7 +18,7 @@ __all__ = ["Retained"]
 
 #: Bytes of a node with its dictionary and its place in the one above, and of a message with its place among
 #: those that expire; both without their texts.
-_NODE: Final = 400
+_NODE: Final = 320
 _MESSAGE: Final = 600
 #: Expired messages that one call drops at most.
 _SWEEP: Final = 100
