@@ -206,7 +206,7 @@ class RetainedTests(SynchronousTestCase):
                     self.retained = self.make()
                     self.retained.keep(one)
                     sizes.append(self.retained.size)
-                self.assertGreater(sizes[1] - sizes[0], 900)
+                self.assertGreater(sizes[1] - sizes[0], 800)
         self.assertLess(sizes[0], 2500 + getsizeof(plain.payload))
 
     def test_what_does_not_fit_clears(self) -> None:
