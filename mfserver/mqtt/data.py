@@ -105,7 +105,7 @@ def decode_text(data: bytes) -> str:
         # Python's codec refuses surrogates and overlong forms. [MQTT-1.5.3-1] [MQTT-1.5.4-1]
         raise MalformedPacket("a string is not well-formed UTF-8") from error
     if "\0" in text:
-        raise MalformedPacket("a string holds U+0000")  # [MQTT-1.5.3-2] [MQTT-1.5.4-2]
+        raise MalformedPacket("a string holds U+0000")  # [MQTT-1.5.3-2] [MQTT-1.5.4-2] [MQTT-4.7.3-2]
     return text
 
 
@@ -144,7 +144,7 @@ def encode_string(value: str) -> bytes:
     :raises MalformedPacket: it is longer than 65,535 bytes, or holds a surrogate or U+0000.
     """
     if "\0" in value:
-        raise MalformedPacket("a string holds U+0000")  # [MQTT-1.5.3-2] [MQTT-1.5.4-2]
+        raise MalformedPacket("a string holds U+0000")  # [MQTT-1.5.3-2] [MQTT-1.5.4-2] [MQTT-4.7.3-2]
     try:
         return encode_binary(value.encode("utf-8"))
     except UnicodeEncodeError as error:

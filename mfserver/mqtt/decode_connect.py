@@ -51,7 +51,7 @@ def decode_connect(reader: Reader, version: int) -> Connect:
     _check_flags(flags, version)
     keep_alive = reader.two_bytes()
     properties = decode_properties(reader, CONNECT) if version == MQTT_5_0 else None
-    client_id = reader.string()  # [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.3-4]
+    client_id = reader.string()  # [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.3-4] [MQTT-3.1.3-5]
     will: Will | None = None
     if flags & WILL_FLAG:  # [MQTT-3.1.2-9]
         will_properties = decode_properties(reader, WILL) if version == MQTT_5_0 else None

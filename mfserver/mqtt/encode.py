@@ -105,7 +105,7 @@ def encode_publish_parts(
 ) -> EncodedPublish:
     """Encode a PUBLISH once for everybody who speaks this version and gets it at this QoS (3.3).
 
-    Its DUP flag is 0 [MQTT-3.3.1-3] [MQTT-4.3.1-1] [MQTT-4.3.2-2].
+    Its DUP flag is 0 [MQTT-3.3.1-3] [MQTT-4.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2].
 
     :param properties: left out in 3.x.
     :raises MalformedPacket: a field cannot be encoded, or all of it is too long.

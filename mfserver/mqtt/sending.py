@@ -159,9 +159,9 @@ class Sender:
         return self.answer(packet)
 
     def refuse(self, reason_code: int, reason_string: str | None, server_reference: str | None) -> None:
-        """Queue the CONNACK of a refusal [MQTT-3.2.2-6], if CONNACK has a code for it [MQTT-3.2.2-8].
+        """Queue the CONNACK of a refusal, if CONNACK has a code for it.
 
-        Of 3.1.1 [MQTT-3.2.2-4] [MQTT-3.2.2-6].
+        [MQTT-3.2.2-6] [MQTT-3.2.2-8], of 3.1.1 [MQTT-3.2.2-4] [MQTT-3.2.2-6]
         """
         said: Properties | None = None
         if self.version == MQTT_5_0:

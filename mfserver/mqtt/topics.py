@@ -31,11 +31,14 @@ def check_topic_filter(topic_filter: str, version: int) -> None:
     if not topic_filter:
         raise MalformedPacket("a topic filter is empty")  # [MQTT-4.7.3-1] [MQTT-4.8.2-2]
     if "#" in topic_filter[:-1]:
-        raise MalformedPacket("# is not at the end of its topic filter")  # [MQTT-4.7.1-2]
+        raise MalformedPacket(
+            "# is not at the end of its topic filter"
+        )  # [MQTT-4.7.1-1], of 3.1.1 [MQTT-4.7.1-2]
     if topic_filter[-1] == "#" and topic_filter != "#" and topic_filter[-2] != "/":
-        raise MalformedPacket("# is not a whole level of its topic filter")  # [MQTT-4.7.1-2]
+        # [MQTT-4.7.1-1], of 3.1.1 [MQTT-4.7.1-2]
+        raise MalformedPacket("# is not a whole level of its topic filter")
     if "+" in topic_filter and any("+" in level and level != "+" for level in topic_filter.split("/")):
-        # [MQTT-4.7.1-2] of 5.0, [MQTT-4.7.1-3] of 3.1.1
+        # [MQTT-4.7.1-2], of 3.1.1 [MQTT-4.7.1-3]
         raise MalformedPacket("+ is not a whole level of its topic filter")
 
 

@@ -17,6 +17,23 @@ from tests.mqtt.conversation import VERSIONS, Outcome, connected, feed
 from tests.mqtt.strategies import packets
 
 
+class Counted(bytearray):
+    """A buffer that knows how many bytes were copied into it and out of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = self.out = 0
+
+    def __iadd__(self, data: bytes) -> "Counted":  # type: ignore[misc, override]
+        self.into += len(memoryview(data))
+        self.extend(memoryview(data))
+        return self
+
+    def __bytes__(self) -> bytes:
+        self.out += len(self)
+        return bytes(memoryview(self))
+
+
 class SplitTests(SynchronousTestCase):
     """How bytes are split never matters."""
 
@@ -69,26 +86,18 @@ class SplitTests(SynchronousTestCase):
         self.assertEqual(feed(Connection(Limits(), 0.0), pieces), whole)
 
     def test_each_byte_is_copied_a_bounded_number_of_times(self) -> None:
-        """A packet that comes byte by byte costs as much as its length, not the square of it."""
-
-        class Counted(bytearray):
-            """A buffer that knows how many bytes were copied out of it."""
-
-            copied = 0
-
-            def __bytes__(self) -> bytes:
-                Counted.copied += len(self)
-                return bytes(memoryview(self))
-
-        connection = connected()
-        connection._rest._kept = Counted()
-        data = framed(0x30, b"\0\1t" + bytes(300_000))
-        happened: list[events.Event] = []
-        for i in range(len(data)):
-            happened += connection.receive_data(data[i : i + 1], 1.0)
-        self.assertEqual(len(happened), 1)
-        self.assertGreaterEqual(Counted.copied, len(data))
-        self.assertLess(Counted.copied, len(data) + 20)
+        """A stream costs as much as its length, not the square of it, whatever its packets and its pieces."""
+        stream = b"".join(framed(0x30, b"\0\1t" + bytes(size)) for size in (0, 1, 3, 200, 50_000, 0, 50_000))
+        for size in (1, 2, 3, 7, 1000, 40_000, len(stream)):
+            connection = connected()
+            kept = connection._rest._kept = Counted()
+            happened: list[events.Event] = []
+            for i in range(0, len(stream), size):
+                happened += connection.receive_data(stream[i : i + size], 1.0)
+            self.assertEqual((len(happened), connection.held), (7, 0))
+            self.assertLessEqual(kept.into, 2 * len(stream), size)
+            self.assertLessEqual(kept.out, 2 * len(stream), size)
+            self.assertEqual(kept.out > 0, size < len(stream), size)
 
 
 class AnyBytesTests(SynchronousTestCase):
