@@ -60,7 +60,10 @@ _BYTE, _TWO, _FOUR, _VARIABLE, _BINARY, _TEXT, _TOPIC, _PAIRS, _NUMBERS = range(
 _MESSAGE: Final = {1: _BYTE, 2: _FOUR, 3: _TEXT, 8: _TOPIC, 9: _BINARY}
 _PROPERTIES: Final[dict[int, dict[int, int]]] = {
     WILL: {**_MESSAGE, 0x18: _FOUR},
-    constants.CONNECT: {0x11: _FOUR, 0x17: _BYTE, 0x19: _BYTE, 0x21: _TWO, 0x22: _TWO, 0x27: _FOUR},
+    constants.CONNECT: {
+        0x11: _FOUR, 0x15: _TEXT, 0x16: _BINARY, 0x17: _BYTE, 0x19: _BYTE, 0x21: _TWO, 0x22: _TWO,
+        0x27: _FOUR,
+    },
     constants.CONNACK: {
         0x11: _FOUR, 0x12: _TEXT, 0x13: _TWO, 0x15: _TEXT, 0x16: _BINARY, 0x1A: _TEXT, 0x1C: _TEXT,
         0x1F: _TEXT, 0x21: _TWO, 0x22: _TWO, 0x24: _BYTE, 0x25: _BYTE, 0x27: _FOUR,
