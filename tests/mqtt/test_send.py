@@ -84,6 +84,10 @@ class SendTests(SynchronousTestCase):
         self.assertTrue(connection.is_writable)
         connection.send_publish(encoded(4, bytes(34)))
         self.assertTrue(connection.is_writable)
+        connection.data_to_send()
+        connection.send_publish(encoded(4, bytes(35)))
+        self.assertFalse(connection.is_writable)
+        connection.data_to_send()
         connection.send_publish(encoded(4, bytes(1000)))
         self.assertFalse(connection.is_writable)
         connection.data_to_send()
@@ -173,6 +177,18 @@ class TopicAliasTests(SynchronousTestCase):
                 expected: Properties = {0x23: alias, **(section or {})}
                 self.assertEqual(packet, Publish(said, b"p", qos, packet_id=qos, properties=expected))
             self.assertEqual(connection.held, 4)
+
+    def test_they_count_as_they_are_sent(self) -> None:
+        """A message without its topic takes so much less of max_queued_bytes."""
+        topic = "t" * 50
+        connection = connected(5, Limits(max_queued_bytes=100), Connect(5, "c", properties={0x22: 1}))
+        connection.send_publish(encoded(5, topic=topic))  # 58 bytes, then 8 each
+        for _ in range(5):
+            connection.send_publish(encoded(5, topic=topic))
+        self.assertTrue(connection.is_writable)
+        connection.send_publish(encoded(5, topic=topic))
+        self.assertFalse(connection.is_writable)
+        self.assertEqual(len(connection.data_to_send()), 58 + 6 * 8)
 
     def test_dup_stands_on_them_too(self) -> None:
         """At QoS 1 and 2 [MQTT-3.3.1-1], and never at QoS 0 [MQTT-3.3.1-2]."""
