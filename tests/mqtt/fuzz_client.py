@@ -76,6 +76,8 @@ class Client:
         self.connect = good_connect(random, version)
         if is_reckless and random.random() < 0.3:
             self.connect = connect(random, version)
+            if version == MQTT_5_0 and random.random() < 0.5:  # so small that not every answer fits in
+                self.connect.properties = {MAXIMUM_PACKET_SIZE: random.choice((1, 4, 5, 20, 30, 50))}
         self.is_connected = False
         self.is_over = False
         self.said_goodbye = False

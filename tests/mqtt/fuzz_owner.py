@@ -189,6 +189,8 @@ class Owner:
             session_expiry=expiry,
         )
         self._session.send_quota = connection.send_quota
+        if not connection.closed and random.random() < 0.3:
+            self._resend()
         self._walk(connection.receive_data(b"", self.now))
 
     def _publish_received(self, event: events.PublishReceived) -> None:
@@ -280,20 +282,36 @@ class Owner:
         if self._answers:
             self._answers.popleft()()
 
+    def _resend(self) -> None:
+        """An earlier connection of this client left something in flight [MQTT-4.4.0-1]."""
+        random, session = self._random, self._session
+        for packet_id in random.sample(range(1, 6), k=min(3, session.send_quota)):
+            delivery = self._message(random.choice((1, 2)))
+            delivery.packet_id = packet_id
+            delivery.released = delivery.qos == 2 and random.random() < 0.5
+            session.adopt(delivery)
+            if delivery.released:
+                self._writing.resumed(packet_id)
+                self.connection.send_pubrel(packet_id)
+            else:
+                self._send(delivery, dup=True)
+
     def _deliver(self) -> None:
         """A message comes for this client."""
+        if self.connection.version:
+            self._session.enqueue(self._message(self._random.randrange(3)))
+            self._pump()
+
+    def _message(self, qos: int) -> Delivery:
+        """Any message."""
         random, version = self._random, self.connection.version
-        if not version:
-            return
-        qos = random.randrange(3)
         properties = section(random, version, constants.PUBLISH)
         if properties:
             properties.pop(TOPIC_ALIAS, None)
         publish = encode_publish_parts(
             version, random.choice(TOPICS), binary(random, long=True), qos, random.random() < 0.3, properties
         )
-        self._session.enqueue(Delivery(publish, qos, size=publish.size))
-        self._pump()
+        return Delivery(publish, qos, size=publish.size)
 
     def _pump(self) -> None:
         """Send as far as the client takes it."""
@@ -303,15 +321,18 @@ class Owner:
             if delivery.qos and not session.begin(delivery):
                 return
             session.pop_waiting()
-            publish = cast(EncodedPublish, delivery.message)
-            dup = delivery.qos > 0 and self._random.random() < 0.1
-            if connection.send_publish(publish, delivery.packet_id, dup):
-                self._reached[f"QoS {delivery.qos}: sent"] += 1
-                self._writing.sent(publish.topic)
-            else:
-                self._reached["longer than the client takes"] += 1
-                assert publish.size > self._writing.maximum, "dropped without need"
-                session.in_flight.pop(delivery.packet_id, None)
+            self._send(delivery, dup=delivery.qos > 0 and self._random.random() < 0.1)
+
+    def _send(self, delivery: Delivery, dup: bool) -> None:
+        """Send one message."""
+        publish = cast(EncodedPublish, delivery.message)
+        if self.connection.send_publish(publish, delivery.packet_id, dup):
+            self._reached[f"QoS {delivery.qos}: sent"] += 1
+            self._writing.sent(publish.topic)
+            return
+        self._reached["longer than the client takes"] += 1
+        assert publish.size > self._writing.maximum, "dropped without need"
+        self._session.in_flight.pop(delivery.packet_id, None)
 
 
 class Watched:
@@ -342,6 +363,10 @@ class Watched:
     def sent(self, topic: str) -> None:
         """A message of this topic was handed to the connection."""
         self._topics.append(topic)
+
+    def resumed(self, packet_id: int) -> None:
+        """This was in flight before, and is still."""
+        self._in_flight.add(packet_id)
 
     def over(self, packet_id: int) -> None:
         """The client acknowledged this to the end; a liar may do so before it is written."""

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.encode import encode
+from mfserver.mqtt.errors import ConnectionLost
 from mfserver.mqtt.packets import Packet
 from tests.campaign import Campaign
 from tests.mqtt.conversation import VERSIONS, feed
@@ -123,7 +124,8 @@ def honest(random: Random, reached: "Counter[str]", turns: int = 0) -> None:
     talk = Talk(random, reached, lies=0)
     talk.run(turns)
     failed = talk.owner.failed
-    assert failed is None or not talk.client.said_goodbye, failed.text
+    assert failed is None or isinstance(failed.error, ConnectionLost), failed.text
+    assert talk.client.said_goodbye == (failed is None)
     assert talk.client.is_connected
     reached["honest conversations"] += 1
 
