@@ -9,7 +9,7 @@ from typing import Final
 from mfserver.mqtt.packets import Publish
 from tests.interop.mqtt_wire import NEVER, Client, Crowd, Place
 
-__all__ = ["Listener", "Restless", "Speaker", "User"]
+__all__ = ["Listener", "Restless", "Series", "Speaker", "User", "series_of"]
 
 #: The id and the key of a thing.
 User = tuple[str, str]
@@ -43,10 +43,10 @@ class Speaker(Client):
         self.publish(self.topic, payload + _PADDING[:size], qos)
 
     def publish_acknowledged(self, publish: Publish) -> None:
-        self.acknowledged[publish.qos].append(_series(publish)[1])
+        self.acknowledged[publish.qos].append(series_of(publish)[1])
 
     def publish_refused(self, publish: Publish, reason_code: int) -> None:
-        self.refused[publish.qos][_series(publish)[1]] = reason_code
+        self.refused[publish.qos][series_of(publish)[1]] = reason_code
 
     @property
     def is_content(self) -> bool:
@@ -91,7 +91,7 @@ class Listener(Client):
         self.duplicates: Counter[int] = Counter()
 
     def message_received(self, publish: Publish) -> None:
-        series, number = _series(publish)
+        series, number = series_of(publish)
         if publish.qos != min(series[1], self.qos):
             self.wrong.append(f"{series} {number} came at QoS {publish.qos}")
         expected = self.expected[series]
@@ -161,6 +161,7 @@ class Restless:
         return False
 
 
-def _series(publish: Publish) -> tuple[Series, int]:
+def series_of(publish: Publish) -> tuple[Series, int]:
+    """The series that a message belongs to, and its number."""
     name, qos, number = publish.payload.split(b" ", 3)[:3]
     return (name.decode(), int(qos)), int(number)
