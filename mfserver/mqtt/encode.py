@@ -63,7 +63,7 @@ class EncodedPublish:
     :ivar size: bytes of the whole packet.
     """
 
-    __slots__ = ("head", "qos", "size", "tail", "topic")
+    __slots__ = ("_nameless", "head", "qos", "size", "tail", "topic")
 
     def __init__(self, topic: str, qos: int, head: bytes, tail: bytes) -> None:
         self.topic = topic
@@ -71,6 +71,8 @@ class EncodedPublish:
         self.head = head
         self.tail = tail
         self.size = len(head) + len(tail) + (2 if qos else 0)
+        # With a topic alias instead of the topic: the same for all who have that, but for two numbers.
+        self._nameless: tuple[bytes, bytes, memoryview] | None = None
 
     def aliased(self, alias: int, is_new: bool, packet_id: int, dup: bool) -> tuple[bytes, memoryview]:
         """The same with a topic alias; of MQTT 5.0 only.
@@ -79,20 +81,30 @@ class EncodedPublish:
         :param packet_id: of no matter at QoS 0, as is ``dup``.
         :return: the bytes that are this packet's, and those that it shares with all others.
         """
+        parts = None if is_new else self._nameless
+        if parts is None:
+            parts = self._split(is_new)
+            if not is_new:
+                self._nameless = parts
+        start, middle, message = parts
+        if self.qos:
+            if dup:
+                start = bytes((start[0] | 8,)) + start[1:]
+            start += packet_id.to_bytes(2, "big")
+        return b"".join((start, middle, alias.to_bytes(2, "big"))), message
+
+    def _split(self, is_named: bool) -> tuple[bytes, bytes, memoryview]:
+        """What stands before the packet identifier, between that and a topic alias, and behind it."""
         fields = Reader(self.head, 1, len(self.head))
         fields.variable()
-        name = fields.binary()
-        first = self.head[0]
-        parts = [encode_binary(name if is_new else b"")]
+        topic = fields.binary()
+        name = encode_binary(topic if is_named else b"")
         if self.qos:
-            parts.append(packet_id.to_bytes(2, "big"))
-            first |= 8 if dup else 0
             fields = Reader(self.tail, 0, len(self.tail))
-        parts.append(encode_variable(fields.variable() + 3))
-        parts.append(bytes((TOPIC_ALIAS,)) + alias.to_bytes(2, "big"))
+        middle = encode_variable(fields.variable() + 3) + bytes((TOPIC_ALIAS,))
         message = memoryview(fields.data)[fields.pos :]
-        body = b"".join(parts)
-        return bytes((first,)) + encode_variable(len(body) + len(message)) + body, message
+        length = len(name) + (2 if self.qos else 0) + len(middle) + 2 + len(message)
+        return self.head[:1] + encode_variable(length) + name, middle, message
 
 
 def encode_publish_parts(

@@ -259,17 +259,18 @@ class TopicAliasTests(SynchronousTestCase):
         st.booleans(),
     )
     def test_what_goes_out_is_what_was_encoded(self, qos: int, size: int, rest: int, dup: bool) -> None:
-        """Whatever the lengths at which a length takes a byte more."""
+        """Whatever the lengths at which a length takes a byte more, and for each client anew."""
         section: Properties | None = {3: "x" * rest} if rest else None
         publish = encode_publish_parts(5, "a/b", bytes(size), qos, properties=section)
-        for is_new in (True, False):
-            head, message = publish.aliased(7, is_new, 9, dup)
+        for alias, is_new, packet_id, repeated in (
+            (7, True, 9, dup), (7, False, 10, dup), (65_535, False, 1, not dup), (1, True, 65_535, dup),
+        ):  # fmt: skip
+            head, message = publish.aliased(alias, is_new, packet_id, repeated)
             packet = decode(head + bytes(message), 5)
             topic = "a/b" if is_new else ""
-            expected: Properties = {0x23: 7, **(section or {})}
+            expected: Properties = {0x23: alias, **(section or {})}
+            at_1 = qos > 0
             self.assertEqual(
                 packet,
-                Publish(
-                    topic, bytes(size), qos, dup and qos > 0, packet_id=9 if qos else 0, properties=expected
-                ),
+                Publish(topic, bytes(size), qos, repeated and at_1, False, packet_id * at_1, expected),
             )
