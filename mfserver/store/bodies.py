@@ -24,7 +24,6 @@ class _Body(msgspec.Struct, array_like=True):
     retain: bool
     properties: dict[int, Any] | None
     expires: int
-    key: int
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -32,7 +31,7 @@ _DECODER: Final = msgspec.msgpack.Decoder(_Body)
 
 
 def encode_message(message: Message) -> bytes:
-    """The message without :attr:`~Message.origin` and :attr:`~Message.encoded`."""
+    """The message without :attr:`~Message.origin`, :attr:`~Message.key` and :attr:`~Message.encoded`."""
     return _ENCODER.encode(
         _Body(
             message.channel,
@@ -47,13 +46,15 @@ def encode_message(message: Message) -> bytes:
             message.retain,
             message.properties,
             message.expires,
-            message.key,
         )
     )
 
 
-def decode_message(body: bytes) -> Message:
-    """The message that :func:`encode_message` was given."""
+def decode_message(body: bytes, key: int = 0) -> Message:
+    """The message that :func:`encode_message` was given.
+
+    :param key: of one that stands in a queue.
+    """
     kept = _DECODER.decode(body)
     message = Message(
         kept.channel,
@@ -69,7 +70,7 @@ def decode_message(body: bytes) -> Message:
         None if kept.properties is None else {key: _property(it) for key, it in kept.properties.items()},
         expires=kept.expires,
     )
-    message.key = kept.key
+    message.key = key
     return message
 
 

@@ -12,20 +12,20 @@ from mfserver.store.functions import JSONContains, TextContains
 from mfserver.store.metadata import encode
 from mfserver.store.pages import check_query, fold
 
-__all__ = ["check_owned", "is_any_in", "pieces", "select_page"]
+__all__ = ["PIECE", "check_owned", "is_any_in", "pieces", "select_page"]
 
 T = TypeVar("T")
 
 #: Values of one IN (...): databases bound the variables of a statement.
-_PIECE: Final = 500
+PIECE: Final = 500
 #: The largest offset that fits into a database's integer.
 _MAX_OFFSET: Final = 2**63 - 1
 
 
-def pieces(values: Iterable[T]) -> Iterator[list[T]]:
+def pieces(values: Iterable[T], size: int = PIECE) -> Iterator[list[T]]:
     """Cut into lists that fit into one statement."""
     rest = iter(values)
-    while piece := list(islice(rest, _PIECE)):
+    while piece := list(islice(rest, size)):
         yield piece
 
 

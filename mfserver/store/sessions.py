@@ -26,7 +26,7 @@ from mfserver.store.schema import (
     sessions,
     wills,
 )
-from mfserver.store.select import pieces
+from mfserver.store.select import PIECE, pieces
 
 __all__ = ["Sessions"]
 
@@ -63,6 +63,7 @@ class Sessions:
     """MQTT sessions with their subscriptions and queues, wills, and retained messages.
 
     A delivery in the state RELEASED keeps no message: it is read back with an empty one, whose key is 0.
+    Wills and retained messages stand in no queue by themselves: they are read back with the key 0, too.
     """
 
     def __init__(self, database: Database) -> None:
@@ -111,7 +112,9 @@ def _make_delivery(row: sa.Row[Any]) -> KeptDelivery:
     return KeptDelivery(
         row.session,
         row.sequence,
-        Message("", (), "", "", MQTT, b"", "", 0) if row.body is None else decode_message(row.body),
+        Message("", (), "", "", MQTT, b"", "", 0)
+        if row.body is None
+        else decode_message(row.body, row.message),
         row.qos,
         row.retain,
         tuple(map(int, row.identifiers.split())),
@@ -241,9 +244,10 @@ def _release(connection: sa.Connection, changes: Changes) -> set[int]:
     for (session, sequence), (packet_id, state) in changes.moved.items():
         (released if state == RELEASED else moved).append((packet_id, state, session, sequence))
     unused: set[int] = set()
-    for piece in pieces([row[2:] for row in released]):
-        place = sa.tuple_(session_queue.c.session, session_queue.c.sequence)
-        unused.update(connection.scalars(sa.select(session_queue.c.message).where(place.in_(piece))))
+    place = sa.tuple_(session_queue.c.session, session_queue.c.sequence)
+    for piece in pieces([row[2:] for row in released], PIECE // 2):  # a place is two values
+        condition = place.in_(piece), session_queue.c.message.is_not(None)
+        unused.update(connection.scalars(sa.select(session_queue.c.message).where(*condition)))
     execute_rows(connection, _MOVE, moved)
     execute_rows(connection, _RELEASE, released)
     return unused
@@ -252,7 +256,7 @@ def _release(connection: sa.Connection, changes: Changes) -> set[int]:
 def _remove_sessions(connection: sa.Connection, gone: Sequence[SessionKey]) -> None:
     """Remove sessions, all that belongs to them, and the messages that no other queue holds."""
     other = session_queue.alias()
-    for piece in pieces(gone):
+    for piece in pieces(gone, PIECE // 2):  # it stands twice in a statement
         theirs = sa.select(session_queue.c.message).where(session_queue.c.session.in_(piece))
         held = sa.exists().where(other.c.message == messages.c.key, other.c.session.not_in(piece))
         connection.execute(sa.delete(messages).where(messages.c.key.in_(theirs), ~held))

@@ -78,6 +78,7 @@ class MemorySessions:
         self._queues: dict[SessionKey, dict[int, _Row]] = {}
         self._messages: dict[int, bytes] = {}
         self._holders: Counter[int] = Counter()
+        self._left: set[int] = set()  # keys of messages that a queue gave up
         self._wills: dict[SessionKey, tuple[KeptWill, bytes]] = {}
         self._retained: dict[tuple[str, tuple[str, ...]], bytes] = {}
         self._last_session = 0
@@ -155,37 +156,41 @@ class MemorySessions:
 
     def _apply(self, changes: Changes) -> None:
         self._last_session = max(self._last_session, *changes.sessions, 0)
-        for key, session in changes.sessions.items():
+        for session_key, session in changes.sessions.items():
             if session is not None:
-                self._sessions[key] = replace(session)
+                self._sessions[session_key] = replace(session)
         for place, subscription in changes.subscriptions.items():
             _put(self._subscriptions, place, subscription)
         for received, waits in changes.received.items():
             (self._received.add if waits else self._received.discard)(received)
-        for key, will in changes.wills.items():
-            _put(self._wills, key, None if will is None else (will, encode_message(will.message)))
+        for session_key, will in changes.wills.items():
+            _put(self._wills, session_key, None if will is None else (will, encode_message(will.message)))
         for topic, message in changes.retained.items():
             _put(self._retained, topic, None if message is None else encode_message(message))
         for channel, levels in list(self._retained):
             if channel in changes.channels_gone:
                 del self._retained[channel, levels]
         for delivery in changes.queued.values():
-            self._put_delivery(replace(delivery), delivery.message.key)
-            self._messages.setdefault(delivery.message.key, encode_message(delivery.message))
-        for (key, sequence), (packet_id, state) in changes.moved.items():
-            row = self._queues.get(key, {}).get(sequence)
+            key = delivery.message.key
+            if delivery.state != RELEASED and key not in self._messages:
+                self._messages[key] = encode_message(delivery.message)
+            self._put_delivery(replace(delivery), key)
+        for (session_key, sequence), (packet_id, state) in changes.moved.items():
+            row = self._queues.get(session_key, {}).get(sequence)
             if row is not None:
                 self._put_delivery(replace(row.delivery, packet_id=packet_id, state=state), row.message)
-        for key, sequence in changes.done:
-            self._take_delivery(key, sequence)
-        for key, session in changes.sessions.items():
+        for session_key, sequence in changes.done:
+            self._take_delivery(session_key, sequence)
+        for session_key, session in changes.sessions.items():
             if session is None:
-                self._remove(key)
+                self._remove(session_key)
         self._drop_unheld()
 
     def _drop_unheld(self) -> None:
-        for message in [message for message in self._messages if not self._holders[message]]:
-            del self._messages[message], self._holders[message]
+        for message in self._left:
+            if not self._holders[message]:
+                del self._messages[message], self._holders[message]
+        self._left.clear()
 
     def _remove(self, key: SessionKey) -> None:
         self._sessions.pop(key, None)
@@ -207,6 +212,7 @@ class MemorySessions:
         row = queue.pop(sequence, None)
         if row is not None and row.message is not None:
             self._holders[row.message] -= 1
+            self._left.add(row.message)
         if not queue:
             self._queues.pop(session, None)
 
@@ -216,7 +222,7 @@ class MemorySessions:
     def _delivery(self, row: _Row) -> KeptDelivery:
         if row.message is None:
             return replace(row.delivery, message=Message("", (), "", "", MQTT, b"", "", 0))
-        return replace(row.delivery, message=decode_message(self._messages[row.message]))
+        return replace(row.delivery, message=decode_message(self._messages[row.message], row.message))
 
     def _backlog(self, session: SessionKey) -> Backlog:
         rows = self._rows(session)

@@ -5,6 +5,7 @@ from twisted.trial.unittest import TestCase
 from tests.store.contract import AccountContract
 from tests.store.contract_connections import ConnectionContract
 from tests.store.contract_lists import ListContract
+from tests.store.contract_queues import QueueContract
 from tests.store.contract_sessions import SessionContract
 from tests.store.contract_things import ThingContract
 from tests.store.files import a_store
@@ -63,3 +64,11 @@ class DatabaseSessionTests(SessionContract, DatabaseCase):
 
 class MemorySessionTests(SessionContract, MemoryCase):
     """What MQTT keeps, in memory."""
+
+
+class DatabaseQueueTests(QueueContract, DatabaseCase):
+    """Queues, in the database."""
+
+
+class MemoryQueueTests(QueueContract, MemoryCase):
+    """Queues, in memory."""
