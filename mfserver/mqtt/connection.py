@@ -170,9 +170,8 @@ class Connection:
             return []
         if self._state == _AWAITING_CONNECT:
             return [self._fail(errors.ConnectTimeout("no CONNECT in time"))]
-        return [
-            self._fail(errors.KeepAliveTimeout("nothing came within the keep alive"))
-        ]  # [MQTT-3.1.2-22], of 3.1.1 [MQTT-3.1.2-24]
+        # [MQTT-3.1.2-20] [MQTT-3.1.2-22], of 3.1.1 [MQTT-3.1.2-23] [MQTT-3.1.2-24]
+        return [self._fail(errors.KeepAliveTimeout("nothing came within the keep alive"))]
 
     def data_to_send(self) -> bytes:
         """Everything that is to be written now; nothing while paused, unless :attr:`closed`."""
@@ -218,7 +217,8 @@ class Connection:
             self._sender.refuse(reason_code, reason_string, server_reference)
             self._close()
             return
-        self.client_id = assigned_client_id or self.client_id  # [MQTT-3.1.3-7], of 3.1.1 [MQTT-3.1.3-6]
+        # [MQTT-3.1.3-6] [MQTT-3.1.3-7], of 3.1.1 [MQTT-3.1.3-6]
+        self.client_id = assigned_client_id or self.client_id
         assert self.client_id, "an empty client identifier needs an assigned one"
         said = None  # 3.x has no properties
         keep_alive = connect.keep_alive  # [MQTT-3.2.2-22]
@@ -235,8 +235,8 @@ class Connection:
         if self._sender.explain(connack, reason_string):
             self._close()  # the client's Maximum Packet Size does not even allow this
             return
-        self._keep_alive = keep_alive * 1.5
-        self.will = connect.will  # [MQTT-3.1.2-7], of 3.1.1 [MQTT-3.1.2-8]
+        self._keep_alive = keep_alive * 1.5  # [MQTT-3.1.2-21] [MQTT-3.2.2-21]
+        self.will = connect.will  # [MQTT-3.1.2-7], of 3.1.1 [MQTT-3.1.2-8] [MQTT-3.1.2-12]
         self._state = _CONNECTED
 
     def send_publish(self, publish: EncodedPublish, packet_id: int = 0, dup: bool = False) -> bool:
@@ -365,7 +365,7 @@ class Connection:
         self._session_expires_later = bool(asked.get(properties.SESSION_EXPIRY_INTERVAL))
         self._limits.check_connect(connect)
         # 3.1 demands an identifier; 3.1.1 one for a session that is kept.
-        # of 3.1.1 [MQTT-3.1.3-8] [MQTT-3.1.3-9]
+        # of 3.1.1 [MQTT-3.1.3-7] [MQTT-3.1.3-8] [MQTT-3.1.3-9]
         if not connect.client_id and (
             self.version == MQTT_3_1 or (self.version == MQTT_3_1_1 and not connect.clean_start)
         ):
@@ -456,7 +456,7 @@ def _disconnect_received(connection: Connection, packet: Packet) -> Event:
     if not disconnect.reason_code:
         # [MQTT-3.14.4-3] [MQTT-3.1.2-10], of 3.1.1 [MQTT-3.14.4-3] [MQTT-3.1.2-10]
         connection.will = None
-    connection._close()
+    connection._close()  # of 3.1.1 [MQTT-3.14.4-1] [MQTT-3.14.4-2]
     return event
 
 

@@ -78,8 +78,11 @@ class Limits:
     def announce(self, keep_alive: int) -> Properties:
         """What CONNACK tells a 5.0 client (3.2.2.3); left out is what it assumes anyhow.
 
-        That is also that every QoS, retained messages and all kinds of subscriptions are available. There is
-        no response information for anybody [MQTT-3.1.2-28].
+        That is also that every QoS, retained messages and all kinds of subscriptions are available, so that
+        nothing is refused for want of them [MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-11] [MQTT-3.2.2-12]
+        [MQTT-3.2.2-13] [MQTT-3.2.2-14], of 3.1.1 [MQTT-3.8.3-2].
+
+        There is no response information for anybody [MQTT-3.1.2-28].
 
         :param keep_alive: what its CONNECT asks for.
         """
@@ -96,7 +99,9 @@ class Limits:
     def check_connect(self, connect: Connect) -> None:
         """:raises MQTTError: this CONNECT asks for what we have not got."""
         if connect.properties is not None and properties.AUTHENTICATION_METHOD in connect.properties:
-            # [MQTT-4.12.0-1], so that nothing of [MQTT-3.1.2-30] [MQTT-4.12.0-3] can come
+            # [MQTT-4.12.0-1], so that neither side ever sends AUTH: [MQTT-3.1.2-30] [MQTT-3.15.2-2]
+            # [MQTT-3.15.2-3] [MQTT-4.12.0-2] [MQTT-4.12.0-3] [MQTT-4.12.0-4] [MQTT-4.12.0-5]
+            # [MQTT-4.12.1-1] [MQTT-4.12.1-2]
             raise BadAuthenticationMethod("no authentication method is supported")
         if connect.will is not None and len(connect.will.payload) > self.max_payload:
             raise PacketTooLarge("a will payload is too large")
