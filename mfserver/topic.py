@@ -91,6 +91,7 @@ def parse_filter(topic_filter: str) -> TopicFilter:
             raise Invalid("a shared subscription needs a group name without wildcards", "topic")
     channel, levels = _split(topic_filter)
     if "+" in channel or "#" in channel:
+        # so that a filter never begins with one [MQTT-4.7.2-1]
         raise Invalid("the channel of a topic filter cannot be a wildcard", "topic")
     last = len(levels) - 1
     for index, level in enumerate(levels):

@@ -91,7 +91,10 @@ class MQTTAdapter:
         self.connections: set[MQTTProtocol] = set()
 
     def factory(self) -> ServerFactory:
-        """What builds a protocol for each accepted connection."""
+        """What builds a protocol for each accepted connection, of TCP or of TLS.
+
+        [MQTT-4.2.0-1], of 3.1.1 [MQTT-7.1.1-1]
+        """
         return _Factory(self)
 
     def going_away(self) -> None:
@@ -300,7 +303,7 @@ class MQTTProtocol(Protocol):
             return
         self._logout = logout
         will = will_of(packet, thing, adapter.now())
-        assigned = None if packet.client_id else f"mf-{uuid4()}"
+        assigned = None if packet.client_id else f"mf-{uuid4()}"  # [MQTT-3.1.3-6]
         expiry = session_expiry(packet, adapter.longest_expiry)
         client = MQTTClient(thing, connection, self, adapter.sessions, adapter.limits, adapter.now)
         client.session, is_present = await adapter.sessions.open(

@@ -174,7 +174,10 @@ class MQTTClient:
         self._hold_up()
 
     def publish_released(self, event: PublishReleased) -> None:
-        """PUBREL: the packet identifier is free for another message when that is on the disk."""
+        """PUBREL: the packet identifier is free for another message when that is on the disk.
+
+        Whether the message expired meanwhile is of no matter [MQTT-4.3.3-13].
+        """
         packet_id = event.packet_id
         code, committed = mqtt.PACKET_IDENTIFIER_NOT_FOUND, None
         if self.session.released(packet_id):
@@ -207,7 +210,10 @@ class MQTTClient:
             self._link.read(True)
 
     def _not_kept(self, failure: Failure) -> None:
-        """It could not be committed: the client must send it again, so it gets no acknowledgement."""
+        """It could not be committed: the client must send it again, so it gets no acknowledgement.
+
+        Of 3.1.1 [MQTT-4.8.0-2].
+        """
         self._log.failure("what an MQTT client sent could not be stored", failure)
         self._link.close(mqtt.UNSPECIFIED_ERROR, "it could not be stored")
 
@@ -279,7 +285,7 @@ class MQTTClient:
     def unsubscribe_received(self, event: UnsubscribeReceived) -> None:
         packet = event.packet
         before = self._sessions.journal.position
-        codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]
+        codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]  # [MQTT-3.10.4-6]
         self._answers.add(
             self._committed_since(before), partial(self._connection.send_unsuback, packet.packet_id, codes)
         )  # [MQTT-3.10.4-4]

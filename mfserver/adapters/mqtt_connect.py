@@ -72,6 +72,7 @@ def will_of(connect: Connect, thing: IThing, now: int) -> KeptWill | None:
         raise NotAuthorized("the thing is not connected to the will's channel")
     if not is_payload_well_formed(will.properties, will.payload):
         raise PayloadFormatInvalid("the will's payload is not UTF-8")
+    # [MQTT-3.1.2-14] [MQTT-3.1.2-15], of 3.1.1 [MQTT-3.1.2-16] [MQTT-3.1.2-17]
     message = incoming_message(
         topic, thing.id, will.payload, will.qos, will.retain, will.properties, now, None
     )

@@ -78,7 +78,7 @@ class _Socket(BoundedWebSocket):
         for subprotocol in _SUBPROTOCOLS:
             if subprotocol in request.protocols:
                 return subprotocol  # [MQTT-6.0.0-4]
-        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "offer the subprotocol mqtt")
+        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "offer the subprotocol mqtt")  # [MQTT-6.0.0-3]
 
     def onOpen(self) -> None:
         self._is_open = True

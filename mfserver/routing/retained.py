@@ -1,5 +1,7 @@
 """Retained messages (MQTT 5.0, 3.3.1.3): the last of each topic, kept for those who subscribe later.
 
+They belong to their topic, and not to the session that published them (of 3.1.1 [MQTT-3.1.2-7]).
+
 All of them are in memory, per channel in a tree of topic levels, and a journal is told of every change.
 Sizes are about what Python takes for them, so that the bound on bytes bounds memory: a topic of a hundred
 levels takes much more than it has characters.

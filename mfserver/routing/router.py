@@ -114,8 +114,8 @@ class Router:
     def deliver(self, message: Message) -> None:
         """Hand a message to everybody of this process whose subscription matches and who may have it now.
 
-        To each at once, so that all get the messages of a publisher in the order that they came in
-        [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+        To each at once, and to every session whether its client is there or not [MQTT-4.5.0-1]: so all get
+        the messages of a publisher in the order that they came in [MQTT-4.6.0-5] [MQTT-4.6.0-6].
         """
         channel, qos, retain, origin = message.channel, message.qos, message.retain, message.origin
         if retain and self.retained is not None:  # [MQTT-3.3.1-8], of 3.1.1 [MQTT-3.3.1-12]

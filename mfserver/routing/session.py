@@ -209,7 +209,7 @@ class ClientSession:
         size = len(message.payload) + _OVERHEAD
         delivery = Delivery(message, qos, retain, identifiers, size)
         if qos and self.is_kept:
-            self._keep(delivery)
+            self._keep(delivery)  # [MQTT-3.1.2-23], of 3.1.1 [MQTT-3.1.2-5]
         elif self.client is not None:
             self._hand_over(delivery)
         elif self.is_kept and self._shared.bounds.queue_qos0:
@@ -482,7 +482,10 @@ class ClientSession:
                 self._hand_over(Delivery(message, qos, True, identifiers, len(message.payload) + _OVERHEAD))
 
     def _send_again(self, delivery: Delivery) -> None:
-        """What the client has not acknowledged on its last connection [MQTT-4.4.0-1]."""
+        """What the client has not acknowledged on its last connection [MQTT-4.4.0-1].
+
+        Its message may have expired meanwhile, which is of no matter any more [MQTT-4.3.3-7].
+        """
         client = self.client
         assert client is not None
         if delivery.released:

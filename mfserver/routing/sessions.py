@@ -81,7 +81,7 @@ class Sessions:
         :return: the session, and whether it was there already.
         :raises Overloaded: the thing has as many sessions as it may, or its rights cannot be read.
         """
-        name = (thing.id, client_id)
+        name = (thing.id, client_id)  # [MQTT-3.1.3-2]
         rights = await self._rights.hold(thing.id) if expiry else None
         if expiry and name not in self._sessions and self._kept[thing.id] >= self._max_kept:
             self._rights.release(thing.id)
@@ -89,17 +89,17 @@ class Sessions:
         before = self.journal.position
         older = self._sessions.get(name)
         if older is not None:
-            self._take_over(older, clean_start)  # [MQTT-3.1.4-3]
+            self._take_over(older, clean_start)  # [MQTT-3.1.4-3], of 3.1.1 [MQTT-3.1.4-2]
             if older.is_over:
                 older = None
-        if older is None:
+        if older is None:  # [MQTT-3.1.2-6]
             key = self.journal.new_session() if expiry else SessionKey(0)
             session = ClientSession(self.shared, key, rights or thing, client_id, expiry)
             self._sessions[name] = session
             if expiry:
                 self._kept[thing.id] += 1
         else:
-            session = older
+            session = older  # [MQTT-3.1.2-5]
             session.expiry = expiry
             if rights is not None:
                 self._rights.release(thing.id)  # it holds them already
@@ -206,7 +206,10 @@ class Sessions:
         return is_new
 
     def unsubscribe(self, session: ClientSession, topic_filter: TopicFilter) -> bool:
-        """End a subscription. :return: whether there was one."""
+        """End a subscription; what it has brought already is delivered [MQTT-3.10.4-3].
+
+        :return: whether there was one.
+        """
         if not self.router.unsubscribe(topic_filter, session, exact=True):
             return False
         if session.is_kept:
@@ -249,9 +252,9 @@ class Sessions:
             self._ends.set(session, ends_at)
         will = self._wills.get(session)
         if will is None:
-            return
+            return  # of 3.1.1 [MQTT-3.1.2-12]
         if not will.delay:
-            self._publish_will(session)
+            self._publish_will(session)  # [MQTT-3.1.2-8], of 3.1.1 [MQTT-3.1.2-8]
             return
         due = now + will.delay
         self._wills[session] = will = KeptWill(will.message, will.delay, due)
@@ -264,7 +267,8 @@ class Sessions:
         will = self._wills.get(session)
         session.detach()
         if clean_start or not session.is_kept:
-            self._end(session)  # [MQTT-3.1.4-4], its will is published
+            # [MQTT-3.1.2-4] [MQTT-3.1.4-4], of 3.1.1 [MQTT-3.1.2-6] [MQTT-3.1.4-3]; its will is published
+            self._end(session)
         elif will is not None and client is not None and not will.delay:
             self._publish_will(session)
         if client is not None:
@@ -282,7 +286,7 @@ class Sessions:
         if self._sessions.get(name) is session:
             del self._sessions[name]
         if session in self._wills:
-            self._publish_will(session)
+            self._publish_will(session)  # [MQTT-3.1.2-8]
         if session.is_kept:
             self.journal.session_ended(session.key)
             self._kept[session.thing.id] -= 1

@@ -150,7 +150,8 @@ class SubscriptionTree(Generic[S]):
     ) -> tuple[dict[S, Options], list[Group[S]]]:
         """Everybody with a subscription that matches a topic, each once, and the groups that match it.
 
-        Overlapping subscriptions of one subscriber are joined: the highest QoS, all identifiers. What it
+        Levels are compared as they are [MQTT-3.3.2-3] [MQTT-4.7.3-4]. Overlapping subscriptions of one
+        subscriber are joined: the highest QoS, all identifiers, no second copy [MQTT-3.3.4-5]. What it
         gets as the member of a group it gets besides (MQTT 5.0, 4.8.2).
 
         :param levels: the levels of a topic name after ``messages``.
