@@ -68,6 +68,7 @@ class Client:
     :ivar is_connected: its CONNACK came.
     :ivar is_over: it said DISCONNECT, or was told so.
     :ivar said_goodbye: the first of these.
+    :ivar published: topic and payload of each PUBLISH.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Client:
         self.is_connected = False
         self.is_over = False
         self.said_goodbye = False
+        self.published: list[tuple[str, bytes]] = []
         self._random = random
         self._reached = reached
         self._version = version
@@ -170,28 +172,28 @@ class Client:
             packet.qos = 0
             packet.packet_id = 0
         if self._version == MQTT_3_1 and publishes and random.random() < 0.1:
-            return self._again(random.choice(publishes))
+            again = random.choice(publishes)
+            if isinstance(again, Publish):
+                again.dup = True
+                self.published.append((again.topic, again.payload))
+            return again
         packet.dup = False
         packet.topic = packet.topic or random.choice(TOPICS)
+        topic = packet.topic
         if packet.properties is not None:
-            self._alias(packet, packet.properties)
+            topic = self._alias(packet, packet.properties)
+        self.published.append((topic, packet.payload))
         if packet.qos:
             packet.packet_id = self._packet_id()
             self._under_way[packet.packet_id] = packet
         return packet
 
-    def _again(self, packet: Packet) -> Packet:
-        """3.1 lets a client repeat what is not acknowledged on the same connection."""
-        if isinstance(packet, Publish):
-            packet.dup = True
-        return packet
-
-    def _alias(self, packet: Publish, said: Properties) -> None:
-        """Set a topic alias, or leave out the topic name where one is set."""
+    def _alias(self, packet: Publish, said: Properties) -> str:
+        """Set a topic alias, or leave out the topic name where one is set. :return: the topic name."""
         random = self._random
         said.pop(SUBSCRIPTION_IDENTIFIER, None)
         if said.pop(TOPIC_ALIAS, None) is None or not self._alias_maximum:
-            return
+            return packet.topic
         alias = random.choice((1, 2, self._alias_maximum))
         alias = min(alias, self._alias_maximum)
         said[TOPIC_ALIAS] = alias
@@ -200,6 +202,7 @@ class Client:
             self._reached["topic alias of the client"] += 1
         else:
             self._aliases[alias] = packet.topic
+        return self._aliases[alias]
 
     def _subscribe(self, packet: Packet) -> Packet:
         """A SUBSCRIBE or UNSUBSCRIBE with a packet identifier that is free."""

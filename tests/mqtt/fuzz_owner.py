@@ -61,6 +61,7 @@ class Owner:
     :ivar connection: the one.
     :ivar now: its clock.
     :ivar failed: the error that ended it, or None.
+    :ivar published: topic and payload of each message that the client published.
     :ivar may_refuse: whether to refuse, end and forget things at random.
     """
 
@@ -69,6 +70,7 @@ class Owner:
         self.connection = Connection(LIMITS, self.now)
         self.failed: events.ConnectionFailed | None = None
         self.may_refuse = may_refuse
+        self.published: list[tuple[str, bytes]] = []
         self._random = random
         self._reached = reached
         self._session = Session()
@@ -76,6 +78,7 @@ class Owner:
         self._writing = Watched(reached)
         self._paused = False
         self._over = False
+        self._unwritten = 0  # bytes of messages
 
     # --- what happens to it -------------------------------------------------------------------------------
 
@@ -89,6 +92,7 @@ class Owner:
         connection = self.connection
         assert connection.held <= _HELD, connection.held
         data = connection.data_to_send()
+        self._unwritten = self._unwritten if self._paused else 0
         assert not (data and self._paused and not connection.closed), "written while paused"
         if connection.closed:
             self._check_silence()
@@ -196,6 +200,7 @@ class Owner:
     def _publish_received(self, event: events.PublishReceived) -> None:
         random, packet = self._random, event.packet
         assert packet.topic and TOPIC_ALIAS not in (packet.properties or {})
+        self.published.append((packet.topic, packet.payload))
         code = random.choice(_TAKEN)
         if self.may_refuse and random.random() < 0.1:
             code = random.choice(sorted(REASON_CODES[constants.PUBACK]))
@@ -317,6 +322,7 @@ class Owner:
         """Send as far as the client takes it."""
         session, connection = self._session, self.connection
         while session.waiting and connection.is_writable:
+            assert self._unwritten < LIMITS.max_queued_bytes, "writable, though too much waits"
             delivery = session.waiting[0]
             if delivery.qos and not session.begin(delivery):
                 return
@@ -329,6 +335,7 @@ class Owner:
         if self.connection.send_publish(publish, delivery.packet_id, dup):
             self._reached[f"QoS {delivery.qos}: sent"] += 1
             self._writing.sent(publish.topic)
+            self._unwritten += publish.size - len(publish.topic.encode())  # there may be an alias for it
             return
         self._reached["longer than the client takes"] += 1
         assert publish.size > self._writing.maximum, "dropped without need"

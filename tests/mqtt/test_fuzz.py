@@ -127,6 +127,7 @@ def honest(random: Random, reached: "Counter[str]", turns: int = 0) -> None:
     assert failed is None or isinstance(failed.error, ConnectionLost), failed.text
     assert talk.client.said_goodbye == (failed is None)
     assert talk.client.is_connected
+    assert talk.owner.published == talk.client.published
     reached["honest conversations"] += 1
 
 
@@ -154,7 +155,7 @@ class ConnectionFuzz(SynchronousTestCase):
 
     def test_an_honest_client_is_never_refused(self) -> None:
         """Whatever the specification lets a client say, in any order and any pieces, is taken."""
-        campaign = Campaign("connection, honest clients", least=600)
+        campaign = Campaign("connection, honest clients", least=600, share=0.2)
         campaign.run(honest)
         versions = [f"{v}: {what}" for v in VERSIONS for what in _EVENTS]
         written = [f"{v}: wrote {what}" for v in VERSIONS for what in _WRITTEN]
@@ -162,14 +163,14 @@ class ConnectionFuzz(SynchronousTestCase):
 
     def test_a_liar_is_answered_or_ended(self) -> None:
         """Whatever a client sends: no exception, hang or growth; legal packets, silence at the end."""
-        campaign = Campaign("connection, liars", least=1200)
+        campaign = Campaign("connection, liars", least=1200, share=0.3)
         campaign.run(liar)
         expected = _FAILURES + (_RARE_FAILURES if campaign.executions > 30_000 else ())
         self.assertEqual(campaign.missing(*(f"failed: {error}" for error in expected)), [])
 
     def test_the_pieces_do_not_matter(self) -> None:
         """A stream of packets, right and wrong, comes to the same in any pieces."""
-        campaign = Campaign("connection, pieces", least=400, default=0.5)
+        campaign = Campaign("connection, pieces", least=400, share=0.05)
         campaign.run(any_split)
         self.assertEqual(campaign.missing("splits"), [])
 

@@ -64,7 +64,7 @@ class CodecFuzz(SynchronousTestCase):
 
     def test_mutated_packets_raise_only_mqtt_errors(self) -> None:
         """Whatever a packet is made into: an MQTTError, or a packet that can be encoded again."""
-        campaign = Campaign("codec", least=1500)
+        campaign = Campaign("codec", least=1500, share=0.15)
         campaign.run(mutants)
         names = PACKET_NAMES[1:]
         expected = [f"{name} {what}" for name in names for what in ("there and back", "refused")]
