@@ -19,12 +19,13 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd --nodaemon --pidfile= mainflux $(ARGS)
 
-# trial hides what its workers print: the table of identity is shown when they are done.
-SHOW_TABLE = cat _trial_temp/_identity_table.txt 2> /dev/null || true
+# trial hides what its workers print: the table of identity, and how many statements of MQTT are proved,
+# are shown when they are done.
+SHOW_TABLES = cat _trial_temp/_identity_table.txt _trial_temp/_mqtt_statements.txt 2> /dev/null || true
 
 test: $(VENV)/.tested
 	@$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS); \
-	    status=$$?; $(SHOW_TABLE); exit $$status
+	    status=$$?; $(SHOW_TABLES); exit $$status
 
 check: lint types test
 
@@ -40,7 +41,7 @@ coverage: $(VENV)/.dev
 	@$(BIN)/coverage erase
 	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m twisted.trial \
 	    --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS)
-	@$(SHOW_TABLE)
+	@$(SHOW_TABLES)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_bounds.py
 

@@ -1,6 +1,6 @@
 """Small real collaborators for the adapters: who may in, a wire, a server's adapters wired together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -19,12 +19,16 @@ from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
 from mfserver.api.server import make_site
 from mfserver.budget import Budget
+from mfserver.durable import NEVER
 from mfserver.errors import NotAuthorized, Unauthenticated
-from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IThing
+from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IRights, IThing
 from mfserver.mqtt.limits import Limits
 from mfserver.records import ChannelId, Claims, ThingId
+from mfserver.routing.journal import Journal
+from mfserver.routing.retained import Retained
 from mfserver.routing.router import Router
-from mfserver.routing.sessions import Sessions
+from mfserver.routing.sessions import Bounds, Sessions, Shared
+from tests.store.memory_sessions import MemorySessions
 
 __all__ = ["Gate", "House", "Wire", "Thing"]
 
@@ -38,9 +42,9 @@ class Thing:
         self.channels: Any = {ChannelId(channel) for channel in channels}
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IRights)
 class Gate:
-    """Lets in whoever has a key of its list.
+    """Lets in whoever has a key of its list, and knows what it may.
 
     :ivar things: by key.
     :ivar held: when a list, authentications wait in it until the test fires them.
@@ -82,6 +86,16 @@ class Gate:
         if self.on_login is not None and connection is not None:
             self.on_login(connection)
         return succeed((thing, lambda: self.logged_in.remove(entry)))
+
+    def hold(self, thing: ThingId) -> "Deferred[IThing]":
+        return succeed(self.preload(thing, ()))
+
+    def preload(self, thing: ThingId, channels: Iterable[ChannelId]) -> IThing:
+        """The thing itself, whatever somebody found."""
+        return next(one for one in self.things.values() if one.id == thing)
+
+    def release(self, thing: ThingId) -> None:
+        """It stays."""
 
 
 class Wire(StringTransport):
@@ -145,23 +159,34 @@ class House:
         self.clock = Clock()
         self.gate = Gate()
         self.wires: list[Wire] = []
-        self.router = Router(max_subscriptions=5)
-        self.sessions = Sessions()
         self.turn = Turn(self.clock)
         self.budget = Budget(5_000)
         self.reports: list[tuple[str, str]] = []
         self.over_limit = False
+        self.store = MemorySessions()
+        self.journal = Journal(self.store, self.clock)
+        self.retained = Retained(100, 100_000, self.journal.retained, self.now)
+        self.router = Router(5, self.journal, self.retained)
+        shared = Shared(
+            self.journal,
+            self.store,
+            Bounds(messages=100, size=100_000, memory=3000, retained=100),
+            now=self.now,
+            clock=self.clock,
+            report=self.report,
+        )
+        self.sessions = Sessions(self.router, self.retained, self.gate, shared, max_kept=10)
         self.mqtt = MQTTAdapter(
             self.gate,
-            self.router,
             self.sessions,
+            longest_expiry=NEVER,
             limits=Limits(max_payload=self.MAX_MESSAGE, max_queued_bytes=3000, receive_maximum=2),
             turn=self.turn,
             budget=self.budget,
             is_over_limit=lambda _: self.over_limit,
-            report=lambda kind, detail: self.reports.append((kind, detail)),
+            report=self.report,
             clock=self.clock,
-            now=lambda: 1_600_000_000_000_000_000,
+            now=self.now,
         )
         self.ws = WSAdapter(
             self.gate,
@@ -169,16 +194,22 @@ class House:
             max_message=self.MAX_MESSAGE,
             max_queued=3000,
             budget=self.budget,
-            report=lambda kind, detail: self.reports.append((kind, detail)),
-            now=lambda: 1_600_000_000_000_000_000,
+            report=self.report,
+            now=self.now,
             reactor=self.clock,
         )
-        self.http = HTTPAdapter(
-            self.gate, self.router, max_message=self.MAX_MESSAGE, now=lambda: 1_600_000_000_000_000_000
-        )
+        self.http = HTTPAdapter(self.gate, self.router, max_message=self.MAX_MESSAGE, now=self.now)
         self.mqtt_over_ws = MQTTOverWS(self.mqtt, reactor=self.clock)
         routes = [*self.http.routes(), *self.ws.routes(), *self.mqtt_over_ws.routes()]
         self.web = WebFactory(make_site(routes, self.clock), lambda _: self.over_limit)
+
+    def now(self) -> int:
+        """The wall clock, in nanoseconds since 1970: it began with the clock."""
+        return 1_600_000_000_000_000_000 + int(self.clock.seconds() * 1e9)
+
+    def report(self, kind: str, detail: str) -> None:
+        """Keep what the log is told."""
+        self.reports.append((kind, detail))
 
     def thing(self, name: str, *channels: str) -> Thing:
         """A thing with the key ``key-of-<name>``."""

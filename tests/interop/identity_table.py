@@ -8,9 +8,9 @@ import fcntl
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from tests.interop.identity_world import Row
+from tests.trial_directory import trial_directory
 
 __all__ = ["add_to_table"]
 
@@ -33,7 +33,7 @@ def add_to_table(title: str, outcomes: Iterable[tuple[Row, str]]) -> None:
         if row.twin or row.has_bystander:
             counts[2] += 1
             counts[3] += came_true
-    directory = _trial_directory()
+    directory = trial_directory()
     with open(directory / _KEPT, "a+") as kept:
         fcntl.flock(kept, fcntl.LOCK_EX)  # trial's other worker writes there too
         kept.write(json.dumps([title, protocols]) + "\n")
@@ -41,12 +41,6 @@ def add_to_table(title: str, outcomes: Iterable[tuple[Row, str]]) -> None:
         text = "\n".join(_lines([json.loads(line) for line in kept])) + "\n"
         (directory / TABLE).write_text(text)
     print(f"\n{text}", file=sys.stderr)
-
-
-def _trial_directory() -> Path:
-    """Trial's temporary directory; each worker of ``trial -j`` has one of its own in it."""
-    here = Path.cwd()
-    return here.parent if (here.parent / "_trial_marker").exists() else here
 
 
 def _lines(kept: list[tuple[str, Counts]]) -> Iterator[str]:
