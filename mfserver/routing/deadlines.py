@@ -14,6 +14,8 @@ K = TypeVar("K", bound=Hashable)
 #: Seconds that the timer sleeps at most: the wall clock may be set forward meanwhile.
 _LONGEST: Final = 60.0
 _SECOND: Final = 1_000_000_000
+#: How many are called in one turn of the reactor: everybody waits for it.
+_MANY: Final = 500
 
 
 class Deadlines(Generic[K]):
@@ -30,36 +32,42 @@ class Deadlines(Generic[K]):
         self._due = due
         self._now = now
         self._clock = clock
-        self._at: dict[K, int] = {}
+        self._numbers: dict[K, int] = {}
+        # Seconds and numbers: no two keys need an order of their own. Those that no key has are over.
         self._heap: list[tuple[int, int, K]] = []
-        self._count = 0
+        self._last = 0
         self._call: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self._numbers)
 
     def __contains__(self, key: K) -> bool:
-        return key in self._at
+        return key in self._numbers
 
     def set(self, key: K, seconds: int) -> None:
         """Let this be the key's point in time, in seconds since 1970."""
-        self._at[key] = seconds
-        self._count += 1  # no two keys need an order of their own
-        heappush(self._heap, (seconds, self._count, key))
-        if len(self._heap) > 2 * len(self._at) + 64:
-            self._heap = [entry for entry in self._heap if self._at.get(entry[2]) == entry[0]]
-            heapify(self._heap)
+        self._last += 1
+        self._numbers[key] = self._last
+        heappush(self._heap, (seconds, self._last, key))
+        self._clean()
         self._wait()
 
     def drop(self, key: K) -> None:
         """There is nothing to call for this key; there may not have been."""
-        self._at.pop(key, None)
+        if self._numbers.pop(key, None) is not None:
+            self._clean()
 
     def stop(self) -> None:
         """Call nobody any more."""
-        self._at.clear()
+        self._numbers.clear()
         self._heap.clear()
         self._wait()
+
+    def _clean(self) -> None:
+        """Forget what is over, once that is most of it."""
+        if len(self._heap) > 2 * len(self._numbers) + 64:
+            self._heap = [entry for entry in self._heap if self._numbers.get(entry[2]) == entry[1]]
+            heapify(self._heap)
 
     def _wait(self) -> None:
         if self._call is not None and self._call.active():
@@ -72,11 +80,13 @@ class Deadlines(Generic[K]):
     def _look(self) -> None:
         self._call = None
         now = self._now()
-        while self._heap and self._heap[0][0] * _SECOND <= now:
-            seconds, _, key = heappop(self._heap)
-            if self._at.get(key) != seconds:
+        for _ in range(_MANY):
+            if not self._heap or self._heap[0][0] * _SECOND > now:
+                break
+            _, number, key = heappop(self._heap)
+            if self._numbers.get(key) != number:
                 continue  # it was changed or dropped
-            del self._at[key]
+            del self._numbers[key]
             try:
                 self._due(key)
             except Exception:

@@ -5,108 +5,34 @@ accepted; in memory stands only what is being sent, and nothing while nobody is 
 its connection touches no disk.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mfserver.durable import PUBLISHED, RELEASED, Backlog, KeptDelivery, SessionKey
-from mfserver.interfaces import ISessionStore, ISubscriber, IThing
+from mfserver.interfaces import ISubscriber, IThing
 from mfserver.message import Message
 from mfserver.mqtt.constants import PACKET_IDENTIFIER_NOT_FOUND, SUCCESS
 from mfserver.mqtt.session import Delivery
 from mfserver.mqtt.session import Session as State
 from mfserver.records import ChannelId
-from mfserver.routing.journal import Journal
+from mfserver.routing.bounds import Bounds, Client, Shared
 
 __all__ = ["Bounds", "Client", "ClientSession", "Shared"]
 
 #: What a message costs besides its payload: objects, rows, topic.
 _OVERHEAD: Final = 256
-#: Deliveries that are read from the disk at once, and wait in memory at most.
+#: Deliveries that are read from the disk at once.
 _PAGE: Final = 100
+#: While fewer wait in memory, more are read.
+_FEW: Final = 25
 #: Seconds until a queue that could not be read is asked for again.
 _RETRY: Final = 1.0
-
-
-class Bounds:
-    """What one session may hold.
-
-    :ivar messages: that wait on the disk.
-    :ivar size: their bytes; one message may always wait alone, however long.
-    :ivar memory: bytes of messages that wait in memory for one client.
-    :ivar retained: retained messages that wait for one client in memory.
-    :ivar queue_qos0: whether messages at QoS 0 wait for a client that is away.
-    """
-
-    __slots__ = ("memory", "messages", "queue_qos0", "retained", "size")
-
-    def __init__(
-        self,
-        *,
-        messages: int = 100_000,
-        size: int = 64 << 20,
-        memory: int = 1 << 20,
-        retained: int = 100_000,
-        queue_qos0: bool = False,
-    ) -> None:
-        self.messages = messages
-        self.size = size
-        self.memory = memory
-        self.retained = retained
-        self.queue_qos0 = queue_qos0
-
-
-class Shared:
-    """What all sessions share.
-
-    :param now: the wall clock, in nanoseconds since 1970.
-    :param clock: an ``IReactorTime``.
-    :param report: tells the log of a kind of mistake and its details, without repeating itself.
-    :ivar dropped: messages that found no room.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        store: ISessionStore,
-        bounds: Bounds,
-        *,
-        now: Callable[[], int],
-        clock: Any,
-        report: Callable[[str, str], None],
-    ) -> None:
-        self.journal = journal
-        self.store = store
-        self.bounds = bounds
-        self.now = now
-        self.clock = clock
-        self.report = report
-        self.dropped = 0
-
-
-class Client(Protocol):
-    """The connected end of a session."""
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether it takes more now; :meth:`ClientSession.pump` is called when it does again."""
-
-    def send_publish(self, delivery: Delivery, dup: bool) -> bool:
-        """Send a PUBLISH. :return: False where this client can never have it: it is longer than it takes."""
-
-    def send_pubrel(self, packet_id: int, reason_code: int) -> None:
-        """Send a PUBREL."""
-
-    def taken_over(self) -> None:
-        """Another network connection of the same client took the session (MQTT 5.0, 3.1.4); end."""
-
-    def too_slow(self) -> None:
-        """More waits than may; end."""
 
 
 @implementer(ISubscriber)
@@ -118,7 +44,8 @@ class ClientSession:
     :ivar expiry: seconds that it outlives its connection by.
     :ivar holder: the connection that has it, from its CONNECT on; None for none.
     :ivar client: the same, once its CONNECT is answered.
-    :ivar state: packet identifiers, what is in flight, and what waits in memory.
+    :ivar state: packet identifiers, what is in flight, and what waits in memory. The message of what is in
+        flight and was sent is only its key: if it is sent again it is read from the disk.
     :ivar count: messages of it on the disk; :attr:`size` their bytes.
     :ivar is_over: it has ended.
     """
@@ -150,16 +77,27 @@ class ClientSession:
         # Everything up to here that is on the disk stands in memory too, or is over.
         self._loaded = backlog.last
         self._is_loading = False
+        # What came while the page was read that is under way; None where that became too much.
+        self._tail: list[Delivery] | None = None
+        self._tail_bytes = 0
         self._is_pumping = False
-        self._resend: deque[Delivery] = deque()
-        self._feed: deque[tuple[Message, int, tuple[int, ...]]] = deque()
-        self._droppable: deque[tuple[int, int, int]] = deque(backlog.droppable)
-        self._overflowed = 0
+        # By packet identifier: what is in flight and has not been sent on this connection yet.
+        self._resend: dict[int, Delivery] = {}
+        # Those whose PUBREL waits for its commit.
+        self._releasing: set[int] = set()
+        # By topic: retained messages that wait.
+        self._feed: OrderedDict[tuple[str, tuple[str, ...]], list[Delivery]] = OrderedDict()
+        self._fed = 0
+        # By sequence: the message's key and the size of everything at QoS 0 on the disk.
+        self._droppable = OrderedDict(
+            (sequence, (message, size)) for sequence, message, size in backlog.droppable
+        )
+        self._overflowed = False
 
     @property
     def is_kept(self) -> bool:
         """Whether it is on the disk."""
-        return self.key != 0
+        return self.key != 0 and not self.is_over
 
     # --- the connection -----------------------------------------------------------------------------------
 
@@ -177,15 +115,17 @@ class ClientSession:
     def detach(self) -> None:
         """The network connection is over. What is on the disk is all that a session that is kept keeps."""
         self.holder = self.client = None
+        self._is_loading, self._tail = False, None
         self._feed.clear()
+        self._fed = 0
         self._resend.clear()
-        waiting, self._is_loading = list(self.state.waiting), False
+        self._releasing.clear()
         self.state.in_flight.clear()
-        self.state.discard(lambda _: True)
+        waiting = self.state.discard(lambda _: True)
         if self.is_kept and self._shared.bounds.queue_qos0:
             for delivery in waiting:
-                if not delivery.qos and not delivery.sequence:
-                    self._store(delivery)
+                if not delivery.sequence:  # those at QoS 1 and 2 have one
+                    self._keep(delivery)
 
     def end(self) -> None:
         """It is over."""
@@ -196,24 +136,16 @@ class ClientSession:
     # --- ISubscriber --------------------------------------------------------------------------------------
 
     def is_ready(self) -> bool:
-        client = self.client
-        return (
-            client is not None
-            and client.is_writable
-            and not self.state.waiting
-            and self._loaded == self._last
-            and len(self.state.in_flight) < self.state.send_quota
-        )
+        return self._is_complete and self._can_send() and len(self.state.in_flight) < self.state.send_quota
 
     def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
-        size = len(message.payload) + _OVERHEAD
-        delivery = Delivery(message, qos, retain, identifiers, size)
-        if qos and self.is_kept:
+        if self._feed:  # the older one first
+            self._hand_over_retained(self._feed.pop((message.channel, message.levels), []))
+        delivery = Delivery(message, qos, retain, identifiers, len(message.payload) + _OVERHEAD)
+        if self.is_kept and (qos or self._is_behind()):
             self._keep(delivery)  # [MQTT-3.1.2-23], of 3.1.1 [MQTT-3.1.2-5]
         elif self.client is not None:
             self._hand_over(delivery)
-        elif self.is_kept and self._shared.bounds.queue_qos0:
-            self._store(delivery)
 
     def feed(self, messages: Iterable[Message], qos: int, identifiers: tuple[int, ...]) -> None:
         """Deliver the retained messages of a new subscription, as fast as the client reads."""
@@ -221,9 +153,13 @@ class ClientSession:
             lower = min(qos, message.qos)
             if self.is_kept and lower:
                 self.deliver(message, lower, True, identifiers)
-            elif len(self._feed) < self._shared.bounds.retained:
-                self._feed.append((message, lower, identifiers))
-            elif self.client is not None:
+            elif self.client is None:
+                continue
+            elif self._fed < self._shared.bounds.retained:
+                delivery = Delivery(message, lower, True, identifiers, len(message.payload) + _OVERHEAD)
+                self._feed.setdefault((message.channel, message.levels), []).append(delivery)
+                self._fed += 1
+            else:
                 self.client.too_slow()
                 return
         self.pump()
@@ -231,37 +167,41 @@ class ClientSession:
     def channel_lost(self, channel: ChannelId) -> None:
         """What came from a channel while the thing might use it, and still waits, is not its any more."""
         for delivery in self.state.discard(lambda delivery: delivery.message.channel == channel):
-            if delivery.sequence:
-                self._finish(delivery)
+            self._finish(delivery)
         self.pump()
 
     # --- what the client acknowledges -----------------------------------------------------------------------
 
     def puback(self, packet_id: int) -> None:
         """A QoS 1 message arrived, or was refused: the two are the same [MQTT-4.4.0-2]."""
-        delivery = self.state.puback(packet_id)
-        if delivery is not None:
-            self._finish(delivery)
-            self.pump()
+        self._answered(packet_id, self.state.puback(packet_id))
 
     def pubrec(self, packet_id: int, reason_code: int) -> None:
         """A QoS 2 message arrived. PUBREL follows when that is on the disk: it would be sent twice else."""
-        delivery = self.state.pubrec(packet_id, reason_code)
         client = self.client
         if client is None:
             return
+        known = self.state.in_flight.get(packet_id)
+        was_released = known is not None and known.released
+        delivery = self.state.pubrec(packet_id, reason_code)
         if delivery is None:
             client.send_pubrel(packet_id, PACKET_IDENTIFIER_NOT_FOUND)
         elif not delivery.released:  # [MQTT-4.4.0-2]
-            self._finish(delivery)
-            self.pump()
-        else:
+            self._answered(packet_id, delivery)
+        elif not was_released:
+            self._resend.pop(packet_id, None)
             self._release(delivery)
+        elif packet_id not in self._releasing:
+            client.send_pubrel(packet_id, SUCCESS)
 
     def pubcomp(self, packet_id: int) -> None:
         """A QoS 2 message is through."""
-        delivery = self.state.pubcomp(packet_id)
+        self._answered(packet_id, self.state.pubcomp(packet_id))
+
+    def _answered(self, packet_id: int, delivery: Delivery | None) -> None:
+        """The client ended a delivery, perhaps one that was to be sent again; None: it ended none."""
         if delivery is not None:
+            self._resend.pop(packet_id, None)
             self._finish(delivery)
             self.pump()
 
@@ -284,69 +224,77 @@ class ClientSession:
 
     # --- on its way -----------------------------------------------------------------------------------------
 
+    @property
+    def _is_complete(self) -> bool:
+        """Whether everything that is on the disk stands in memory too."""
+        return self._loaded == self._last
+
+    def _is_behind(self) -> bool:
+        """Whether a message at QoS 0 has to wait on the disk: for the client, or for older ones there."""
+        if self.client is None:
+            return self._shared.bounds.queue_qos0
+        return bool(self._droppable) and not self._is_complete
+
+    def _can_send(self) -> bool:
+        """Whether what comes now may leave now: the client takes it, and nothing older waits."""
+        client = self.client
+        return client is not None and client.is_writable and not self.state.waiting and not self._resend
+
     def _hand_over(self, delivery: Delivery) -> None:
         """Send what is not kept, or let it wait in memory."""
-        client = self.client
-        assert client is not None
-        state = self.state
-        if client.is_writable and not state.waiting:
-            if not delivery.qos:
-                self._send(delivery)
-                return
-            if not self._resend and state.begin(delivery):
-                self._send(delivery)
-                return
-        memory = self._shared.bounds.memory
-        while state.waiting and state.waiting_bytes + delivery.size > memory:
-            if state.drop_oldest_qos0() is None:
-                break
-            self._drop()
-        if not state.waiting or state.waiting_bytes + delivery.size <= memory:
-            state.enqueue(delivery)
-        elif delivery.qos:
-            client.too_slow()
+        if self._can_send() and (not delivery.qos or self.state.begin(delivery)):
+            self._send(delivery)
+        elif self._make_room(delivery.size):
+            self.state.enqueue(delivery)
+        elif delivery.qos and self.client is not None:
+            self.client.too_slow()
         else:
             self._drop()
+
+    def _make_room(self, size: int) -> bool:
+        """Whether so many bytes more may wait in memory; the oldest at QoS 0 are dropped where that helps."""
+        state, memory = self.state, self._shared.bounds.memory
+        while state.waiting and state.waiting_bytes + size > memory:
+            dropped = state.drop_oldest_qos0()
+            if dropped is None:
+                return False
+            self._finish(dropped)
+            self._drop()
+        return True
+
+    def _hand_over_retained(self, deliveries: list[Delivery]) -> None:
+        self._fed -= len(deliveries)
+        for delivery in deliveries:
+            if delivery.message.channel in self.thing.channels and self.client is not None:
+                self._hand_over(delivery)
 
     def _keep(self, delivery: Delivery) -> None:
         """Put a message on the disk, and send it at once where it is its turn."""
         if not self._has_room(delivery.size):
             self._overflow()
             return
-        shared, state, client = self._shared, self.state, self.client
-        is_complete = self._loaded == self._last
+        state, is_complete = self.state, self._is_complete
         kept = self._numbered(delivery)
-        if client is None or not is_complete or state.waiting_bytes + delivery.size > shared.bounds.memory:
-            shared.journal.queue(kept)
+        if self.client is None:
             return
-        self._loaded = self._last
-        if client.is_writable and not state.waiting and not self._resend and state.begin(delivery):
+        if not is_complete:
+            self._follow(delivery)
+        elif self._can_send() and state.begin(delivery):
+            self._loaded = self._last
             kept.packet_id, kept.state = delivery.packet_id, PUBLISHED
-            shared.journal.queue(kept)
             self._publish(delivery)
-        else:
+        elif not state.waiting or state.waiting_bytes + delivery.size <= self._shared.bounds.memory:
+            self._loaded = self._last
             state.enqueue(delivery)
-            shared.journal.queue(kept)
-
-    def _store(self, delivery: Delivery) -> None:
-        """Put a QoS 0 message on the disk for a client that is away."""
-        if self._has_room(delivery.size):
-            is_complete = self._loaded == self._last
-            kept = self._numbered(delivery)
-            self._shared.journal.queue(kept)
-            self._droppable.append((kept.sequence, kept.message.key, kept.size))
-            if is_complete and self.client is not None:
-                self._loaded = self._last
-        else:
-            self._overflow()
+        self._load()
 
     def _numbered(self, delivery: Delivery) -> KeptDelivery:
-        """Give a delivery its place in the queue."""
+        """Give a delivery its place in the queue, on the disk."""
         self._last += 1
         delivery.sequence = self._last
         self.count += 1
         self.size += delivery.size
-        return KeptDelivery(
+        kept = KeptDelivery(
             self.key,
             delivery.sequence,
             delivery.message,
@@ -355,6 +303,10 @@ class ClientSession:
             delivery.identifiers,
             size=delivery.size,
         )
+        self._shared.journal.queue(kept)
+        if not delivery.qos:
+            self._droppable[delivery.sequence] = (kept.message.key, kept.size)
+        return kept
 
     def _has_room(self, size: int) -> bool:
         """Whether the queue takes so many bytes more; the oldest at QoS 0 are dropped where that helps."""
@@ -362,18 +314,16 @@ class ClientSession:
         while self.count and (self.count >= bounds.messages or self.size + size > bounds.size):
             if not self._droppable:
                 return False
-            sequence, message, size_of_it = self._droppable.popleft()
-            if sequence > self._loaded or self.client is None:
-                self._shared.journal.finish(self.key, sequence, message)
-                self.count -= 1
-                self.size -= size_of_it
-                self._drop()
+            sequence, (message, its_size) = self._droppable.popitem(last=False)
+            self.state.discard(partial(_is_number, sequence))
+            self._forget(sequence, message, its_size)
+            self._drop()
         return True
 
     def _overflow(self) -> None:
         if not self._overflowed:
             self._shared.report("the queue of an MQTT session is full", f"thing {self.thing.id}")
-        self._overflowed += 1
+        self._overflowed = True
         self._drop()
 
     def _drop(self) -> None:
@@ -383,37 +333,51 @@ class ClientSession:
         """Send a message that has its packet identifier. At QoS 2 that must be on the disk first: after a
         crash the same number on another message would make the client throw that away."""
         if delivery.qos == 2 and self.is_kept:
-            self._after_commit(partial(self._send, delivery))
+            self._after_commit(partial(self._send_kept, delivery, delivery.packet_id))
         else:
+            self._send(delivery)
+
+    def _send_kept(self, delivery: Delivery, packet_id: int) -> None:
+        """Send it, unless the client answered it before it came."""
+        if self.state.in_flight.get(packet_id) is delivery and not delivery.released:
             self._send(delivery)
 
     def _send(self, delivery: Delivery, dup: bool = False) -> None:
         """Write a PUBLISH, unless its time or the right to it is over."""
         client = self.client
+        assert client is not None
         message: Message = delivery.message
-        if message.channel not in self.thing.channels:
-            if dup and delivery.qos == 2:
-                # The client may have it: without a PUBREL it would take the next message for this one.
-                delivery.released = True
-                self._release(delivery)
-                return
+        is_over = not dup and message.expires and message.expires <= self._shared.now()  # [MQTT-3.3.2-5]
+        if (
+            message.channel in self.thing.channels and not is_over and client.send_publish(delivery, dup)
+        ):  # too long for this client else [MQTT-3.1.2-25]
+            if delivery.qos:
+                delivery.message = message.key  # it may take long to acknowledge it
+            else:
+                self._finish(delivery)  # nothing answers it
+        elif dup and delivery.qos == 2:
+            # The client may have it: without a PUBREL it would take the next message for this one.
+            delivery.released = True
+            self._release(delivery)
+        else:
             self._finish(delivery)
-        elif not dup and message.expires and message.expires <= self._shared.now():  # [MQTT-3.3.2-5]
-            self._finish(delivery)
-        elif client is not None and (not client.send_publish(delivery, dup) or not delivery.qos):
-            self._finish(delivery)  # too long for this client [MQTT-3.1.2-25], or nothing answers it
 
     def _release(self, delivery: Delivery) -> None:
-        client = self.client
+        client, packet_id = self.client, delivery.packet_id
         assert client is not None
         if not self.is_kept:
-            client.send_pubrel(delivery.packet_id, SUCCESS)
+            client.send_pubrel(packet_id, SUCCESS)
             return
-        self._shared.journal.move(self.key, delivery.sequence, delivery.packet_id, RELEASED)
-        self._after_commit(partial(client.send_pubrel, delivery.packet_id, SUCCESS))
+        self._releasing.add(packet_id)
+        self._shared.journal.move(self.key, delivery.sequence, packet_id, RELEASED)
+        self._after_commit(partial(self._send_pubrel, client, packet_id))
+
+    def _send_pubrel(self, client: Client, packet_id: int) -> None:
+        self._releasing.discard(packet_id)
+        client.send_pubrel(packet_id, SUCCESS)
 
     def _after_commit(self, send: Callable[[], None]) -> None:
-        """Send something when what was recorded until now is on the disk, on this connection or never."""
+        """Send something when what was just recorded is on the disk, on this connection or never."""
         client = self.client
 
         def sending(_: None) -> None:
@@ -422,9 +386,7 @@ class ClientSession:
                 self.pump()
 
         committed = self._shared.journal.committed()
-        if committed is None:
-            send()
-            return
+        assert committed is not None
         committed.addCallback(sending)
         committed.addErrback(self._cannot_keep, client)
 
@@ -438,13 +400,19 @@ class ClientSession:
         if delivery.packet_id:
             self.state.in_flight.pop(delivery.packet_id, None)
         if delivery.sequence:
-            while not delivery.qos and self._droppable and self._droppable[0][0] <= delivery.sequence:
-                self._droppable.popleft()
-            self._shared.journal.finish(self.key, delivery.sequence, delivery.message.key)
-            self.count -= 1
-            self.size -= delivery.size
-            if self.count == 0:
-                self._overflowed = 0
+            message = delivery.message
+            self._droppable.pop(delivery.sequence, None)
+            self._forget(
+                delivery.sequence, message.key if isinstance(message, Message) else message, delivery.size
+            )
+
+    def _forget(self, sequence: int, message: int, size: int) -> None:
+        """Take a delivery off the disk."""
+        self._shared.journal.finish(self.key, sequence, message)
+        self.count -= 1
+        self.size -= size
+        if self.count == 0:
+            self._overflowed = False
 
     def pump(self) -> None:
         """Send what waits as far as the client takes it."""
@@ -455,15 +423,14 @@ class ClientSession:
             self._pump(self.client)
         finally:
             self._is_pumping = False
-        if self.client is not None and len(self.state.waiting) < _PAGE // 4 and self._loaded < self._last:
-            self._load()
+        self._load()
 
     def _pump(self, client: Client) -> None:
         state = self.state
         while self._resend and client.is_writable:
             if len(state.in_flight) - len(self._resend) >= state.send_quota:
                 return
-            self._send_again(self._resend.popleft())
+            self._send_again(client, self._resend.pop(next(iter(self._resend))))
         while state.waiting and client.is_writable:
             delivery: Delivery = state.waiting[0]
             if not delivery.qos:
@@ -476,18 +443,14 @@ class ClientSession:
                 self._publish(delivery)
             else:
                 break
-        while self._feed and client.is_writable and not state.waiting:
-            message, qos, identifiers = self._feed.popleft()
-            if message.channel in self.thing.channels:
-                self._hand_over(Delivery(message, qos, True, identifiers, len(message.payload) + _OVERHEAD))
+        while self._feed and self._can_send():
+            self._hand_over_retained(self._feed.popitem(last=False)[1])
 
-    def _send_again(self, delivery: Delivery) -> None:
+    def _send_again(self, client: Client, delivery: Delivery) -> None:
         """What the client has not acknowledged on its last connection [MQTT-4.4.0-1].
 
         Its message may have expired meanwhile, which is of no matter any more [MQTT-4.3.3-7].
         """
-        client = self.client
-        assert client is not None
         if delivery.released:
             client.send_pubrel(delivery.packet_id, SUCCESS)
         else:
@@ -496,19 +459,31 @@ class ClientSession:
     # --- from the disk --------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        """Read the next page of the queue, once everything recorded until now can be seen."""
-        if self._is_loading:
+        """Read the next page of the queue if it is time, once everything recorded until now can be seen."""
+        client, state = self.client, self.state
+        if client is None or self._is_complete or self._is_loading or self._resend:
+            return
+        if len(state.waiting) >= _FEW or state.waiting_bytes > self._shared.bounds.memory // 2:
             return
         self._is_loading = True
-        committed = self._shared.journal.committed()
-        client, upto = self.client, self._last
+        self._tail, self._tail_bytes = [], 0
+        committed, upto = self._shared.journal.committed(), self._last
         if committed is None:
             self._read(None, client, upto)
         else:
             committed.addBoth(self._read, client, upto)
 
-    def _read(self, _: object, client: Client | None, upto: int) -> None:
-        if self.client is not client or client is None:
+    def _follow(self, delivery: Delivery) -> None:
+        """Remember what came while a page is read: it need not be read, if it is next then."""
+        if self._tail is not None:
+            self._tail_bytes += delivery.size
+            if self._tail_bytes <= self._shared.bounds.memory // 2:
+                self._tail.append(delivery)
+            else:
+                self._tail = None
+
+    def _read(self, _: object, client: Client, upto: int) -> None:
+        if self.client is not client:
             return
         room = max(1, self._shared.bounds.memory - self.state.waiting_bytes)
         read = self._shared.store.queued(self.key, self._loaded, _PAGE, room)
@@ -529,7 +504,6 @@ class ClientSession:
             return
         self._is_loading = False
         for kept in page:
-            self._loaded = kept.sequence
             delivery = Delivery(
                 kept.message, kept.qos, kept.retain, kept.identifiers, kept.size, kept.sequence
             )
@@ -537,9 +511,24 @@ class ClientSession:
                 delivery.packet_id = kept.packet_id
                 delivery.released = kept.state == RELEASED
                 self.state.adopt(delivery)
-                self._resend.append(delivery)
+                self._resend[kept.packet_id] = delivery
             else:
-                self.state.enqueue(delivery)
-        if not page:
-            self._loaded = max(self._loaded, upto)
+                self._wait(delivery)
+        self._loaded = page[-1].sequence if page else max(self._loaded, upto)
+        tail, self._tail = self._tail, None
+        if tail is not None and self._loaded >= upto:
+            for delivery in tail:
+                if delivery.sequence > self._loaded:
+                    self._wait(delivery)
+            self._loaded = self._last
         self.pump()
+
+    def _wait(self, delivery: Delivery) -> None:
+        """Let a message from the disk wait in memory, unless it was dropped meanwhile."""
+        if delivery.qos or delivery.sequence in self._droppable:
+            self._make_room(delivery.size)  # messages at QoS 0 may have come since there was room
+            self.state.enqueue(delivery)
+
+
+def _is_number(sequence: int, delivery: Delivery) -> bool:
+    return delivery.sequence == sequence

@@ -3,7 +3,7 @@
 No thing can name another's session: its id is part of the name.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -50,6 +50,8 @@ class Sessions:
         self._sessions: dict[tuple[ThingId, str], ClientSession] = {}
         self._kept: Counter[ThingId] = Counter()
         self._wills: dict[ClientSession, KeptWill] = {}
+        self._due_wills: deque[Message] = deque()
+        self._is_publishing = False
         self._ends: Deadlines[ClientSession] = Deadlines(self._expired, shared.now, shared.clock)
         self._due: Deadlines[ClientSession] = Deadlines(self._will_due, shared.now, shared.clock)
 
@@ -83,11 +85,12 @@ class Sessions:
         """
         name = (thing.id, client_id)  # [MQTT-3.1.3-2]
         rights = await self._rights.hold(thing.id) if expiry else None
-        if expiry and name not in self._sessions and self._kept[thing.id] >= self._max_kept:
+        older = self._sessions.get(name)
+        is_more = older is None or not older.is_kept
+        if expiry and is_more and self._kept[thing.id] >= self._max_kept:
             self._rights.release(thing.id)
             raise Overloaded(f"at most {self._max_kept} sessions of one thing outlive their connections")
         before = self.journal.position
-        older = self._sessions.get(name)
         if older is not None:
             self._take_over(older, clean_start)  # [MQTT-3.1.4-3], of 3.1.1 [MQTT-3.1.4-2]
             if older.is_over:
@@ -110,7 +113,8 @@ class Sessions:
             try:
                 await committed
             except Exception:
-                self.close(session, client, will=False)
+                # A session that nobody was told of is not kept.
+                self.close(session, client, 0 if older is None else None, will=False)
                 raise
         return session, older is not None
 
@@ -124,15 +128,15 @@ class Sessions:
         """
         if session.holder is not client:
             return  # another connection has it, or it has ended
-        session.detach()
         if expiry is not None:
             session.expiry = expiry
         if not will:
             self._forget_will(session)  # [MQTT-3.1.2-10] [MQTT-3.14.4-3]
-        if not session.expiry:
+        if session.expiry and session.is_kept:
+            session.detach()
+            self._leave(session)
+        else:
             self._end(session)  # [MQTT-4.1.0-2]
-            return
-        self._leave(session)
 
     def changed(self, change: Change) -> None:
         """Sessions end with their thing, retained messages with their channel."""
@@ -153,20 +157,9 @@ class Sessions:
         for message in kept.retained:
             message.key = 0  # it is another's by now
         self.retained.restore(kept.retained)
-        for each in kept.sessions:
-            thing = self._rights.preload(each.thing, kept.channels.get(each.thing, ()))
-            session = ClientSession(
-                self.shared, each.key, thing, each.client_id, each.expiry, kept.backlogs.get(each.key)
-            )
-            session.state.received.update(kept.received.get(each.key, ()))
-            self._sessions[each.thing, each.client_id] = session
-            self._kept[each.thing] += 1
-            for subscription in kept.subscriptions.get(each.key, ()):
-                self._subscribe_again(session, subscription)
-            will = kept.wills.get(each.key)
-            if will is not None:
-                will.message.key = 0
-                self._wills[session] = will
+        restored = [self._restore(each, kept) for each in kept.sessions]
+        for session, each in zip(restored, kept.sessions, strict=True):  # wills come to all who subscribed
+            will = self._wills.get(session)
             if each.ends_at is None:
                 self._leave(session)
                 continue
@@ -174,6 +167,22 @@ class Sessions:
                 self._ends.set(session, each.ends_at)
             if will is not None and will.due is not None:
                 self._due.set(session, will.due)
+
+    def _restore(self, each: KeptSession, kept: Kept) -> ClientSession:
+        thing = self._rights.preload(each.thing, kept.channels.get(each.thing, ()))
+        session = ClientSession(
+            self.shared, each.key, thing, each.client_id, each.expiry, kept.backlogs.get(each.key)
+        )
+        session.state.received.update(kept.received.get(each.key, ()))
+        self._sessions[each.thing, each.client_id] = session
+        self._kept[each.thing] += 1
+        for subscription in kept.subscriptions.get(each.key, ()):
+            self._subscribe_again(session, subscription)
+        will = kept.wills.get(each.key)
+        if will is not None:
+            will.message.key = 0
+            self._wills[session] = will
+        return session
 
     def stop(self) -> "Deferred[None] | None":
         """Wait for no point in time any more.
@@ -243,7 +252,7 @@ class Sessions:
 
     def _leave(self, session: ClientSession) -> None:
         """A session that is kept has lost its connection."""
-        now = self.shared.now() // _SECOND
+        now = -(-self.shared.now() // _SECOND)  # never a second too early
         ends_at = FOREVER if session.expiry == NEVER else now + session.expiry
         self.journal.session(
             KeptSession(session.key, session.thing.id, session.client_id, session.expiry, ends_at)
@@ -278,6 +287,7 @@ class Sessions:
         """A session is over: its subscriptions, its queue; its will, if it is still there, is published."""
         if session.is_over:
             return
+        is_kept = session.is_kept
         session.end()
         self.router.forget(session)
         self._ends.drop(session)
@@ -287,7 +297,7 @@ class Sessions:
             del self._sessions[name]
         if session in self._wills:
             self._publish_will(session)  # [MQTT-3.1.2-8]
-        if session.is_kept:
+        if is_kept:
             self.journal.session_ended(session.key)
             self._kept[session.thing.id] -= 1
             if not self._kept[session.thing.id]:
@@ -321,8 +331,20 @@ class Sessions:
         self._send_will(message)
 
     def _send_will(self, message: Message) -> None:
+        """Publish it; where that ends connections of others, their wills follow when it is through."""
+        self._due_wills.append(message)
+        if self._is_publishing:
+            return
+        self._is_publishing = True
         try:
-            published = self.router.publish(message)
+            while self._due_wills:
+                self._send_next_will()
+        finally:
+            self._is_publishing = False
+
+    def _send_next_will(self) -> None:
+        try:
+            published = self.router.publish(self._due_wills.popleft())
         except MFServerError as error:
             self.shared.report("a will could not be published", str(error))
             return
