@@ -4,22 +4,17 @@ import base64
 import contextlib
 import hashlib
 import json
+import re
 import shutil
-import ssl
 import subprocess
 import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.properties import Properties
 
 from tests.interop.running import ROOT, RunningServer, wait_until
 
@@ -29,17 +24,17 @@ __all__ = [
     "Inbox",
     "Node",
     "MosquittoSub",
-    "Paho",
     "Payloads",
     "mark",
     "curl",
     "mosquitto",
     "run_all",
+    "snake",
 ]
 
 #: Payloads longer than this are compared by their digest (node_client.js: LONG).
 LONG = 4096
-_MOSQUITTO_FORMAT = "heard %t|%q|%r|%C|%P|%x"
+_MOSQUITTO_FORMAT = "heard %t|%q|%r|%C|%P|%R|%D|%E|%F|%S|%x"
 
 
 def mark(payload: bytes) -> str:
@@ -70,10 +65,13 @@ class Door:
             files["cert"], files["key"] = self.certificate
         return files
 
+    def port(self, protocol: str) -> int:
+        """The port on which ``http``, ``ws`` or ``mqtt`` is spoken here."""
+        return self.server.port({"ws": "http"}.get(protocol, protocol) + "s" * self.tls)
+
     def url(self, protocol: str) -> str:
         """Where ``http``, ``ws`` or ``mqtt`` is spoken here."""
-        listener = {"ws": "http"}.get(protocol, protocol) + "s" * self.tls
-        return f"{protocol}{'s' * self.tls}://localhost:{self.server.port(listener)}"
+        return f"{protocol}{'s' * self.tls}://localhost:{self.port(protocol)}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,9 @@ class Heard:
     retain: bool = False
     content_type: str = ""
     user_properties: str = ""
+    dup: bool = False
+    properties: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Those of MQTT 5.0 that are not fields of their own, by their name in lower case with underscores."""
 
 
 @dataclass
@@ -228,9 +229,9 @@ class Node(_Process):
         self._tell(do="open", name=name, kind="mqtt", url=url, options=options, files=door.files)
         return inbox
 
-    def subscribe(self, name: str, *topics: str, qos: int = 1) -> list[int]:
-        """Subscribe. :return: what was granted."""
-        self._tell(do="subscribe", name=name, topics=topics, qos=qos)
+    def subscribe(self, name: str, *topics: str, qos: int = 1, **options: Any) -> list[int]:
+        """Subscribe. :param options: MQTT 5.0's, by Node's names. :return: what was granted."""
+        self._tell(do="subscribe", name=name, topics=topics, options={"qos": qos, **options})
         granted: list[int] = self.inboxes[name].event("subscribed")["granted"]
         return granted
 
@@ -249,7 +250,13 @@ class Node(_Process):
         self._tell(do="publish", name=name, topic=topic, file=file, qos=qos, **more)
 
     def close(self, name: str) -> None:
+        """Close without a word; a WebSocket says goodbye."""
         self._tell(do="close", name=name)
+
+    def end(self, name: str, **options: Any) -> None:
+        """Say DISCONNECT and close. :param options: its reason code and properties, by Node's names."""
+        self._tell(do="end", name=name, options=options)
+        self.inboxes[name].event("close")
 
 
 class MosquittoSub(_Process):
@@ -273,7 +280,7 @@ class MosquittoSub(_Process):
 
     def line_received(self, line: str) -> None:
         if line.startswith("heard "):
-            topic, qos, retain, content_type, user, payload = line[6:].split("|")
+            topic, qos, retain, content_type, user, *others, payload = line[6:].split("|")
             self.inbox.heard.append(
                 Heard(
                     mark(bytes.fromhex(payload)),
@@ -282,66 +289,12 @@ class MosquittoSub(_Process):
                     retain=retain == "1",
                     content_type=content_type,
                     user_properties=user.strip(),
+                    properties=_shown_by_mosquitto(*others),
                 )
             )
         else:
             kind = "subscribed" if line.startswith("Subscribed") else "line"
             self.inbox.events.append({"event": kind, "line": line})
-
-
-class Paho:
-    """One paho-mqtt client, in a thread of this process."""
-
-    def __init__(self, name: str, door: Door, version: int = 5, will: str | None = None) -> None:
-        self.inbox = Inbox(name)
-        self.client = client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion(version)
-        )
-        client.username_pw_set(door.thing, door.key)
-        if door.tls:
-            files = door.files
-            client.tls_set(files["ca"], files.get("cert"), files.get("key"), cert_reqs=ssl.CERT_REQUIRED)
-        client.on_message = self._message
-        client.on_connect = lambda *a: self._event("open", code=a[3].value)
-        client.on_disconnect = lambda *a: self._event("close", code=a[3].value)
-        client.on_subscribe = lambda *a: self._event("subscribed", granted=[code.value for code in a[3]])
-        client.on_publish = lambda *a: self._event("published", code=a[3].value)
-        client.connect("localhost", door.server.port("mqtts" if door.tls else "mqtt"))
-        client.loop_start()
-        self.opened = self.inbox.event("open")["code"]
-
-    def _event(self, kind: str, **facts: Any) -> None:
-        self.inbox.events.append({"event": kind, **facts})
-
-    def _message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
-        properties = message.properties
-        self.inbox.heard.append(
-            Heard(
-                mark(bytes(message.payload)),
-                message.topic,
-                message.qos,
-                retain=message.retain,
-                content_type=getattr(properties, "ContentType", ""),
-                user_properties=" ".join(":".join(pair) for pair in getattr(properties, "UserProperty", [])),
-            )
-        )
-
-    def subscribe(self, topic: str, qos: int = 1) -> list[int]:
-        self.client.subscribe(topic, qos)
-        granted: list[int] = self.inbox.event("subscribed")["granted"]
-        return granted
-
-    def publish(self, topic: str, payload: bytes, qos: int = 1, properties: Properties | None = None) -> None:
-        self.client.publish(topic, payload, qos, properties=properties)
-
-    def __enter__(self) -> "Paho":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
 
 
 def curl(door: Door, file: str, subtopic: str = "", *more: str) -> list[str]:
@@ -357,22 +310,56 @@ def mosquitto(door: Door, version: str) -> list[str]:
     """The arguments that mosquitto_pub and mosquitto_sub share."""
     names = {"ca": "--cafile", "cert": "--cert", "key": "--key"}
     files = [argument for name, path in door.files.items() for argument in (names[name], path)]
-    port = door.server.port("mqtts" if door.tls else "mqtt")
-    return ["-h", "localhost", "-p", str(port), "-u", door.thing, "-P", door.key, "-V", version, *files]
+    return [
+        "-h",
+        "localhost",
+        "-p",
+        str(door.port("mqtt")),
+        "-u",
+        door.thing,
+        "-P",
+        door.key,
+        "-V",
+        version,
+        *files,
+    ]
 
 
 def _heard_by_node(event: dict[str, Any]) -> Heard:
     payload = event.get("payload")
-    properties = event.get("properties", {})
+    properties = {snake(name): value for name, value in event.get("properties", {}).items()}
+    if "correlation_data" in properties:
+        properties["correlation_data"] = base64.b64decode(properties["correlation_data"])
+    if isinstance(properties.get("subscription_identifier"), int):
+        properties["subscription_identifier"] = [properties["subscription_identifier"]]
+    user = properties.pop("user_properties", {})
     return Heard(
         event["digest"] if payload is None else mark(base64.b64decode(payload)),
         event.get("topic", ""),
         event.get("qos", 0),
         event.get("binary", True),
         event.get("retain", False),
-        properties.get("contentType", ""),
-        " ".join(f"{name}:{value}" for name, value in properties.get("userProperties", {}).items()),
+        properties.pop("content_type", ""),
+        " ".join(f"{name}:{value}" for name, value in user.items()),
+        event.get("dup", False),
+        properties,
     )
+
+
+def _shown_by_mosquitto(*values: str) -> dict[str, Any]:
+    kinds: tuple[tuple[str, Callable[[str], Any]], ...] = (
+        ("response_topic", str),
+        ("correlation_data", str.encode),
+        ("message_expiry_interval", int),
+        ("payload_format_indicator", int),
+        ("subscription_identifier", lambda value: [int(one) for one in value.split()]),
+    )
+    return {name: read(value) for (name, read), value in zip(kinds, values, strict=True) if value}
+
+
+def snake(name: str) -> str:
+    """``ContentType`` and ``contentType`` are ``content_type``."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def run_all(commands: Sequence[Sequence[str]], at_once: int = 6) -> Iterator[tuple[int, str]]:

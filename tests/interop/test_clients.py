@@ -10,12 +10,12 @@ from tests.interop.clients import (
     Inbox,
     MosquittoSub,
     Node,
-    Paho,
     curl,
     mark,
     mosquitto,
     run_all,
 )
+from tests.interop.paho_client import Paho
 
 
 class Everybody:
@@ -201,7 +201,7 @@ class OversizeTests(ClientCase):
 
 
 class SessionTests(ClientCase):
-    """What clients do besides publishing, and what is refused as CONNACK announced it."""
+    """What clients do besides publishing."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -257,39 +257,6 @@ class SessionTests(ClientCase):
             client.publish(way.topic, b"again")
             self.assertEqual(mark(b"again"), client.inbox.wait(1)[0].mark)
 
-    def test_qos_2_subscription_is_granted_1(self) -> None:
-        """Subscribing at QoS 2 is no mistake; what comes, comes at 1."""
-        for version in VERSIONS:
-            subscriber = self.open(MosquittoSub(version, self.way, version, qos=2))
-            self.assertEqual([1], subscriber.subscribed)
-            command = [
-                "mosquitto_pub",
-                *mosquitto(self.way, version),
-                "-q",
-                "1",
-                "-t",
-                self.way.topic,
-                "-m",
-                "x",
-            ]
-            self.assertEqual([(0, "")], list(run_all([command])))
-            self.assertEqual(1, subscriber.inbox.wait(1)[0].qos)
-
-    def test_qos_2_and_retain_are_refused(self) -> None:
-        """MQTT 3 can only close; with 5.0 the client reads in CONNACK what there is not."""
-        for more in ("-q", "2"), ("-q", "1", "--retain"):
-            for version in VERSIONS[:2]:
-                command = ["mosquitto_pub", *mosquitto(self.way, version), "-t", self.way.topic, "-m", "x"]
-                ((status, output),) = run_all([[*command, *more]])
-                self.assertEqual((7, "Error: The connection was lost."), (status, output.strip()))
-        command = ["mosquitto_pub", *mosquitto(self.way, "mqttv5"), "-t", self.way.topic, "-m", "x"]
-        ((_, output),) = run_all([[*command, "-q", "2"]])
-        self.assertIn("QoS not supported on broker", output)
-        self.assertEqual([], self.listener.inbox.heard)
-        # This program leaves the flag out where the server retains nothing.
-        self.assertEqual([(0, "")], list(run_all([[*command, "-q", "1", "--retain"]])))
-        self.assertFalse(self.listener.inbox.wait(1)[0].retain)
-
     def test_publish_where_it_may_not(self) -> None:
         """A channel that the thing is not connected to: closed, or a reason code in 5.0's PUBACK."""
         for version, expected in zip(VERSIONS, (7, 7, 0), strict=True):
@@ -297,15 +264,3 @@ class SessionTests(ClientCase):
             ((status, output),) = run_all([[*command, "-t", "channels/another/messages"]])
             self.assertEqual(expected, status)
             self.assertIn("Not authorized" if version == "mqttv5" else "The connection was lost", output)
-
-    def test_qos_2_and_retain_past_what_connack_said(self) -> None:
-        """A 5.0 client that publishes all the same is told which of the two it was, and is closed."""
-        client = self.open(Node())
-        for qos, retain, code in (2, False, 0x9B), (1, True, 0x9A):
-            inbox = client.mqtt("stubborn", self.way)
-            announced = inbox.event("open")["properties"]
-            self.assertEqual((1, False), (announced["maximumQoS"], announced["retainAvailable"]))
-            client.publish("stubborn", b"x", self.way.topic, qos=qos, retain=retain)
-            self.assertEqual(code, inbox.event("disconnect")["code"])
-            inbox.event("close")
-        self.assertEqual([], self.listener.inbox.heard)

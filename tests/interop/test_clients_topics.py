@@ -4,7 +4,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tests.interop.client_case import TEXT, ClientCase
-from tests.interop.clients import Inbox, MosquittoSub, Node, Paho, curl, mark, mosquitto, run_all
+from tests.interop.clients import Inbox, MosquittoSub, Node, curl, mark, mosquitto, run_all
+from tests.interop.paho_client import Paho
 
 
 class TopicTests(ClientCase):

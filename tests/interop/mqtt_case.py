@@ -1,0 +1,159 @@
+"""What the tests of whole MQTT share: ways into a server, short commands, and a line that can be cut."""
+
+import contextlib
+import socket
+import threading
+from typing import BinaryIO, Final
+
+from tests.interop.client_case import ClientCase
+from tests.interop.clients import Door, Inbox, mark, mosquitto, run_all
+from tests.interop.running import wait_until
+
+__all__ = ["MqttCase", "Line", "Way", "LONG", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP"]
+
+PUBLISH: Final = 3
+PUBACK: Final = 4
+PUBREC: Final = 5
+PUBREL: Final = 6
+PUBCOMP: Final = 7
+
+#: Seconds that a session outlives its connection by, where it is to last.
+LONG: Final = 600
+
+#: A door, and whether MQTT goes through it in a WebSocket.
+Way = tuple[Door, bool]
+
+
+class MqttCase(ClientCase):
+    """Each test has a thing on a channel of its own.
+
+    :ivar way: the door that the thing uses.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.way = self.door()
+        self.topic = self.way.topic
+
+    def ways(self) -> dict[str, Way]:
+        """Every transport of MQTT, by name."""
+        plain = self.way
+        secure = Door(plain.server, plain.thing, plain.key, plain.channel, tls=True)
+        return {"tcp": (plain, False), "tls": (secure, False), "ws": (plain, True), "wss": (secure, True)}
+
+    def publish(
+        self,
+        *payloads: str,
+        version: str = "mqttv5",
+        qos: int = 1,
+        place: str = "",
+        more: tuple[str, ...] = (),
+        door: Door | None = None,
+    ) -> None:
+        """Publish one after the other, with a mosquitto_pub each, which returns when it is acknowledged."""
+        command = [
+            *("mosquitto_pub", *mosquitto(door or self.way, version), "-q", str(qos)),
+            *("-t", f"{self.topic}{place}", *more),
+        ]
+        for payload in payloads:
+            self.assertEqual([(0, "")], list(run_all([[*command, "-m", payload]])))
+
+    def publish_nothing(self, place: str = "", version: str = "mqttv5") -> None:
+        """Clear what is retained."""
+        command = ["mosquitto_pub", *mosquitto(self.way, version), "-q", "1", "-t", f"{self.topic}{place}"]
+        self.assertEqual([(0, "")], list(run_all([[*command, "-r", "-n"]])))
+
+    def hears(self, inbox: Inbox, *payloads: str) -> None:
+        """Wait for messages, and compare all that came with them, in order."""
+        expected = [mark(payload.encode()) for payload in payloads]
+        with contextlib.suppress(AssertionError):
+            inbox.wait(len(expected), 5)
+        self.assertEqual(expected, [heard.mark for heard in inbox.heard], inbox.name)
+
+
+class Line:
+    """A line between clients and an MQTT listener, which is cut at the packet that one names.
+
+    :ivar port: where clients connect.
+    :ivar cuts: how often it was cut.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        self.cuts = 0
+        self._server_port = server_port
+        self._cut_at: int | None = None
+        self._lock = threading.Lock()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing alone does not wake up who accepts.
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._hang_up(*self._open)
+
+    def cut_at(self, kind: int) -> None:
+        """Break the connection instead of handing on the next packet of this kind, whose ever it is."""
+        with self._lock:
+            self._cut_at = kind
+
+    def wait_for_cuts(self, count: int) -> None:
+        """Wait until it has been cut so often in all."""
+        wait_until(lambda: self.cuts >= count, f"{count} cuts, after {self.cuts}")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._server_port))
+            self._open |= {client, server}
+            for here, there in (client, server), (server, client):
+                threading.Thread(target=self._hand_on, args=(here, there), daemon=True).start()
+
+    def _hand_on(self, here: socket.socket, there: socket.socket) -> None:
+        with contextlib.suppress(OSError, EOFError), here.makefile("rb") as reading:
+            while True:
+                packet = _read_packet(reading)
+                if self._is_cut(packet[0] >> 4):
+                    break
+                there.sendall(packet)
+        self._hang_up(here, there)
+
+    def _is_cut(self, kind: int) -> bool:
+        with self._lock:
+            if kind != self._cut_at:
+                return False
+            self._cut_at = None
+            self.cuts += 1
+            return True
+
+    def _hang_up(self, *ends: socket.socket) -> None:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+            self._open.discard(end)
+
+
+def _read_packet(reading: BinaryIO) -> bytes:
+    """One control packet. :raises EOFError: there is no whole one any more."""
+    head = _read(reading, 2)
+    while head[-1] & 0x80:
+        head += _read(reading, 1)
+    length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[1:]))
+    return head + _read(reading, length)
+
+
+def _read(reading: BinaryIO, count: int) -> bytes:
+    data = reading.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
