@@ -160,6 +160,44 @@ class FlagTests(SynchronousTestCase):
                 self.assertTrue(connection.closed)
 
 
+class ConnackTests(SynchronousTestCase):
+    """3.1.4 and 3.2: what a connection says and hears around its CONNACK."""
+
+    def asked(self, version: int) -> Connection:
+        """A connection that has its CONNECT, and has not answered it."""
+        connection = Connection(Limits(), 0.0)
+        connection.receive_data(encode(Connect(version, "c"), version), 0.0)
+        return connection
+
+    def test_nothing_behind_a_refusal(self) -> None:
+        """What comes then is not even looked at: of 5.0 [MQTT-3.1.4-6], of 3.1.1 [MQTT-3.1.4-5]."""
+        for version in VERSIONS:
+            connection = self.asked(version)
+            connection.send_connack(constants.NOT_AUTHORIZED)
+            said = connection.data_to_send()
+            self.assertEqual([], connection.receive_data(encode(Publish("t", b""), version), 0.0))
+            self.assertEqual((4 + (version == 5), b""), (len(said), connection.data_to_send()))
+
+    def test_nothing_before_connack(self) -> None:
+        """No message, and no answer: of 5.0 [MQTT-3.2.0-1], of 3.1.1 [MQTT-3.2.0-1]."""
+        for version in VERSIONS:
+            connection = self.asked(version)
+            self.assertFalse(connection.send_publish(encode_publish_parts(version, "t", b"", 0)))
+            connection.send_suback(1, [0])
+            connection.send_pubrel(1)
+            self.assertEqual(b"", connection.data_to_send())
+
+    def test_one_connack(self) -> None:
+        """A second one is not sent, whatever it would say [MQTT-3.2.0-2]."""
+        for first in (0, constants.NOT_AUTHORIZED):
+            connection = self.asked(5)
+            connection.send_connack(first)
+            self.assertEqual([0x20], [connection.data_to_send()[0]])
+            for code in (0, constants.NOT_AUTHORIZED):
+                connection.send_connack(code)
+                self.assertEqual(b"", connection.data_to_send())
+
+
 class PropertyTests(SynchronousTestCase):
     """2.2.2: properties."""
 
