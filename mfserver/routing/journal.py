@@ -7,7 +7,7 @@ batch is kept and tried again; nothing that was collected is ever given up for l
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +22,8 @@ __all__ = ["Journal"]
 #: Bytes of messages, and changes, that wait for the commit under way before publishers are read no more.
 _HIGH_WATER_BYTES: Final = 16 << 20
 _HIGH_WATER_CHANGES: Final = 20_000
+#: Seconds that changes wait which nobody waits for: often what they end is not on the disk yet then.
+_LAZY: Final = 0.1
 #: Seconds until a batch that could not be written is tried again.
 _RETRY: Final = 1.0
 
@@ -68,7 +70,7 @@ class Journal:
         It fails when that cannot be written for another reason than lack of room. Those who wait are told in
         the order in which they asked.
         """
-        if self._changes:
+        if self._changes or self._waiters:  # what some wait for may have come and gone meanwhile
             waiters = self._waiters
         elif self._under_way is not None:
             waiters = self._under_way
@@ -76,6 +78,8 @@ class Journal:
             return None
         waiter: Deferred[None] = Deferred()
         waiters.append(waiter)
+        if self._under_way is None:
+            self._schedule()
         return waiter
 
     # --- what is recorded ---------------------------------------------------------------------------------
@@ -145,12 +149,16 @@ class Journal:
         if waited_for:
             self.position += 1
         self._count += 1
-        if self._under_way is not None:
-            return
+        if self._under_way is None:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """Commit at the end of this turn of the reactor; what nobody waits for may wait for company."""
+        seconds = 0.0 if self._waiters else _LAZY
         if self._scheduled is None:
-            self._scheduled = self._clock.callLater(0, self._commit)
-        elif self._scheduled.getTime() > self._clock.seconds():
-            self._scheduled.reset(0)  # somebody set the clock back
+            self._scheduled = self._clock.callLater(seconds, self._commit)
+        elif self._scheduled.getTime() > self._clock.seconds() + seconds:
+            self._scheduled.reset(seconds)  # somebody waits by now, or has set the clock back
 
     # --- the commits --------------------------------------------------------------------------------------
 
@@ -165,7 +173,7 @@ class Journal:
         if not batch:  # all that was recorded came and went
             self._written(None)
             return
-        written = self._store.apply(batch)
+        written = maybeDeferred(self._store.apply, batch)
         written.addCallbacks(self._written, self._not_written, errbackArgs=(batch,))
         written.addErrback(self._log_failure)
 
@@ -196,8 +204,8 @@ class Journal:
             tell(waiter)
         # Whoever asked meanwhile while nothing new was recorded stands behind them in the same list.
         self._under_way = None
-        if self._changes:
-            self._commit()
+        if self._changes or self._waiters:
+            self._schedule()
 
     def _log_failure(self, failure: Failure) -> None:
         self._log.failure("a commit could not be answered", failure)
