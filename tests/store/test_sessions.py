@@ -180,7 +180,8 @@ class FullDiskTests(KeptCase):
         for _ in range(2):
             await self.sessions.apply(changes)
         found = await self.sessions.queued(ONE, 0, 9, 2**30)
-        self.assertEqual([it.message.payload for it in found], [b"2", large.message.payload])
+        # Lengths alone: the difference of two megabytes would take for ever to be shown.
+        self.assertEqual([len(it.message.payload) for it in found], [1, 2**20])
         self.assertEqual(self._keys(), [2, 3])
         await self.store.close()
         self.assertEqual([it.topic_filter for it in self.sessions.load().subscriptions[ONE]], ["a"])
