@@ -50,6 +50,13 @@ class PacketSizeTests(StatementTestCase):
         again = self.connect("alice", kept=100, clean_start=False)
         self.assertEqual({b"short"}, {one.payload for one in only(Publish, again.answer)})
 
+    def test_answers(self) -> None:
+        """An answer that is longer cannot be left out: the connection ends, and says why
+        [MQTT-3.1.2-24]."""
+        client = self.client(24)
+        subscriptions = [Subscription("elsewhere") for _ in range(30)]
+        self.assert_refused(client, client.send(Subscribe(1, subscriptions), Pingreq()), 0x95)
+
     def test_reason_strings(self) -> None:
         """They are left out where they do not fit, and sent where they do: of CONNACK [MQTT-3.2.2-19],
         PUBACK [MQTT-3.4.2-2], PUBREC [MQTT-3.5.2-2], DISCONNECT [MQTT-3.14.2-3]."""

@@ -172,21 +172,23 @@ class ForwardTests(PublishTestCase):
             self.assert_refused(client, client.publish(properties={properties.RESPONSE_TOPIC: topic}), 0x81)
 
     def test_expired(self) -> None:
-        """What expired while it waited is not delivered [MQTT-3.3.2-5]."""
+        """What expired while it waited, or was retained, is not delivered [MQTT-3.3.2-5]."""
         self.assertEqual([], self.after_waiting(expiry=60, seconds=61.0))
+        self.assertEqual([], self.listeners[5].subscribe(TOPIC))
 
     def test_expiry_is_reduced(self) -> None:
         """By the time that it waited [MQTT-3.3.2-6]."""
         (found,) = self.after_waiting(expiry=60, seconds=45.0)
-        left = properties_of(found)[properties.MESSAGE_EXPIRY_INTERVAL]
-        self.assertIn(left, (14, 15))
+        (retained,) = self.listeners[5].subscribe(TOPIC)
+        for one in (found, retained):
+            self.assertIn(properties_of(one)[properties.MESSAGE_EXPIRY_INTERVAL], (14, 15))
 
     def after_waiting(self, expiry: int, seconds: float) -> list[Publish]:
-        """What a client finds that was away for a while after a message came."""
+        """What a client finds that was away for a while after a retained message came."""
         client = self.connect("bob", client_id="k", kept=1000)
         client.subscribe(TOPIC)
         client.lose()
-        self.publisher.publish(qos=1, properties={properties.MESSAGE_EXPIRY_INTERVAL: expiry})
+        self.publisher.publish(qos=1, retain=True, properties={properties.MESSAGE_EXPIRY_INTERVAL: expiry})
         self.house.clock.advance(seconds)
         return only(Publish, self.connect("bob", client_id="k", kept=1000, clean_start=False).answer)
 
@@ -231,7 +233,7 @@ class AliasTests(PublishTestCase):
         self.assert_refused(self.publisher, self.publisher.send(self.alias(above, TOPIC)), 0x94)
 
     def test_up_to_our_maximum(self) -> None:
-        """Each is taken [MQTT-3.3.2-12]."""
+        """Each is taken [MQTT-3.3.2-12], and which that is the CONNACK says [MQTT-3.2.2-18]."""
         listener = self.listeners[5]
         listener.subscribe(f"{TOPIC}/#", qos=0)
         highest = self.highest(self.publisher)
