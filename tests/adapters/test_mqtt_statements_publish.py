@@ -1,5 +1,6 @@
 """The normative statements of MQTT 5.0 and 3.1.1 about PUBLISH and retained messages (3.3), on the wire."""
 
+from itertools import product
 from typing import ClassVar
 
 from mfserver.mqtt import properties
@@ -395,12 +396,16 @@ class ActionTests(PublishTestCase):
 
     def test_overlapping(self) -> None:
         """At the highest QoS among them: of 5.0 [MQTT-3.3.4-2], of 3.1.1 [MQTT-3.3.5-1]."""
-        for listener in self.listeners.values():
-            for topic_filter, qos in ((f"{TOPIC}/#", 0), (f"{TOPIC}/a", 2), (f"{TOPIC}/+", 1)):
-                listener.subscribe(topic_filter, qos=qos)
-        self.publisher.publish(f"{TOPIC}/a", qos=2)
-        for listener in self.listeners.values():
-            self.assertEqual([2], [one.qos for one in listener.messages()])
+        filters = (f"{TOPIC}/#", f"{TOPIC}/a", f"{TOPIC}/+")
+        for version in VERSIONS:
+            for each in product((None, 0, 1, 2), repeat=3):
+                client = self.connect("bob", version, "x")
+                granted = [qos for qos in each if qos is not None]
+                for topic_filter, qos in zip(filters, each, strict=True):
+                    if qos is not None:
+                        client.subscribe(topic_filter, qos=qos)
+                self.publisher.send(Publish(f"{TOPIC}/a", b"", 2, packet_id=9), Pubrel(9))
+                self.assertEqual([max(granted)] if granted else [], [one.qos for one in client.messages()])
 
     def test_identifiers_of_overlapping(self) -> None:
         """Each that matches, once, on the one copy: [MQTT-3.3.4-3] [MQTT-3.3.4-4]."""

@@ -1,5 +1,7 @@
 """The normative statements of MQTT 5.0 and 3.1.1 about sessions and wills (3.1, 3.14, 4.1), on the wire."""
 
+from itertools import product
+
 from mfserver.mqtt import properties
 from mfserver.mqtt.packets import Disconnect, Publish, Will
 from tests.adapters.statement_case import TOPIC, VERSIONS, Client, StatementTestCase
@@ -138,6 +140,8 @@ class SessionTests(StatementTestCase):
         client.lose()
         self.house.clock.advance(102.0)
         self.assertFalse(self.connect_again(5).connack.session_present)
+        self.leave(5, "none", kept=0)  # an interval of 0 has passed at once
+        self.assertFalse(self.connect("alice", 5, "none", 100).connack.session_present)
 
     def connect_again(self, version: int) -> Client:
         """Alice's client asks for its session."""
@@ -167,9 +171,9 @@ class WillTests(StatementTestCase):
     def test_published(self) -> None:
         """Once, when the connection is lost, or ended by either side without a good-bye: [MQTT-3.1.2-8],
         of 3.1.1 [MQTT-3.1.2-8]."""
-        for version in VERSIONS:
+        for version, kept in product(VERSIONS, (0, 100)):
             for how in ("lost", "malformed", "ended"):
-                client = self.willing(version)
+                client = self.willing(version, kept=kept)
                 self.assertEqual([], self.heard())
                 if how == "malformed":
                     client.send(b"\0\0")
@@ -177,6 +181,7 @@ class WillTests(StatementTestCase):
                     client.wire.protocol.close(0x98, "the operator")
                 client.lose()
                 self.assertEqual([b"gone"], self.heard(), how)
+                self.connect("alice", version, "w").lose()
 
     def test_good_bye(self) -> None:
         """DISCONNECT takes it back, with all of it [MQTT-3.14.4-3]."""
@@ -212,8 +217,9 @@ class WillTests(StatementTestCase):
 
     def test_no_will(self) -> None:
         """Who left none has none: of 3.1.1 [MQTT-3.1.2-12]."""
-        for version in VERSIONS:
-            self.connect("alice", version).lose()
+        for version, kept in product(VERSIONS, (0, 100)):
+            self.connect("alice", version, "none", kept).lose()
+            self.connect("alice", version, "none").lose()
             self.assertEqual([], self.heard())
 
     def test_delay(self) -> None:
@@ -240,6 +246,8 @@ class WillTests(StatementTestCase):
         self.house.clock.advance(5.0)
         client = self.connect("alice", 5, "w", 100, clean_start=False)
         self.assertTrue(client.connack.session_present)
+        self.house.clock.advance(50.0)
+        client.lose()  # with no will of its own
         self.house.clock.advance(1000.0)
         self.assertEqual([], self.heard())
 
