@@ -84,6 +84,15 @@ class QueueContract(KeptPromises):
             self.assertIs(type(found.retain), bool)
         self.assertEqual((third.sequence, third.identifiers), (2**40, ()))
 
+    async def test_last_state_counts(self) -> None:
+        """A delivery that is queued in its place again is as it was queued last."""
+        await self.store.sessions.apply(a_batch(a_delivery(1, 1, 1)))
+        values: dict[str, Any] = {"qos": 2, "retain": True, "identifiers": (3,), "packet_id": 5, "size": 7}
+        last = a_delivery(1, 1, 1, state=PUBLISHED, **values)
+        await self.store.sessions.apply(a_batch(last))
+        (found,) = await self._queued(1)
+        self.assertEqual(replace(found, message=last.message), last)
+
     async def test_queue_in_pieces(self) -> None:
         """A queue is read from where one is, up to a number of deliveries."""
         await self.store.sessions.apply(a_batch(*(a_delivery(1, n, n) for n in range(1, 8))))

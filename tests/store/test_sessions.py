@@ -12,7 +12,15 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mfserver.durable import RELEASED, Changes, KeptDelivery, KeptSession, KeptSubscription, SessionKey
+from mfserver.durable import (
+    RELEASED,
+    Changes,
+    KeptDelivery,
+    KeptSession,
+    KeptSubscription,
+    KeptWill,
+    SessionKey,
+)
 from mfserver.errors import ConfigurationError, Overloaded
 from mfserver.records import ThingId
 from mfserver.store.functions import add_rows, execute_rows, put_rows
@@ -76,6 +84,29 @@ class RowTests(KeptCase):
         changes.sessions[SessionKey(2)] = None
         await self.sessions.apply(changes)
         self.assertEqual(self._keys(), [])
+
+    async def test_nothing_is_left_of_a_session(self) -> None:
+        """Without waiting for the next start, no row of a session that is gone is left."""
+        await self._open_session()
+        changes = a_batch(a_delivery(1, 1, 1))
+        changes.subscriptions[ONE, "a"] = KeptSubscription("a", 1)
+        changes.received[ONE, 1] = True
+        changes.wills[ONE] = KeptWill(a_message())
+        await self.sessions.apply(changes)
+        tables = (
+            "sessions",
+            "session_subscriptions",
+            "session_received",
+            "session_queue",
+            "messages",
+            "wills",
+        )
+        counts = [f"SELECT count(*) FROM {table}" for table in tables]
+        self.assertEqual(self._execute(*counts), [(1,)] * len(tables))
+        changes = Changes()
+        changes.sessions[ONE] = None
+        await self.sessions.apply(changes)
+        self.assertEqual(self._execute(*counts), [(0,)] * len(tables))
 
     async def test_released_in_the_batch_that_queued_it(self) -> None:
         """A delivery that is released before it was ever written costs no message."""
