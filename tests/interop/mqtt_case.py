@@ -3,11 +3,12 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from tests.interop.client_case import ClientCase
 from tests.interop.clients import Door, Inbox, mark, mosquitto, run_all
-from tests.interop.running import wait_until
+from tests.interop.running import START_SECONDS, wait_until
 
 __all__ = ["MqttCase", "Line", "Way", "LONG", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP"]
 
@@ -40,6 +41,11 @@ class MqttCase(ClientCase):
         plain = self.way
         secure = Door(plain.server, plain.thing, plain.key, plain.channel, tls=True)
         return {"tcp": (plain, False), "tls": (secure, False), "ws": (plain, True), "wss": (secure, True)}
+
+    def restart_server(self) -> None:
+        """Stop the server that all tests share, and start it again on its data directory and other ports."""
+        self.way.server.stop()
+        self.way.server.start()
 
     def publish(
         self,
@@ -74,15 +80,18 @@ class MqttCase(ClientCase):
 class Line:
     """A line between clients and an MQTT listener, which is cut at the packet that one names.
 
+    :param server_port: the listener's; it may be set anew while the line is held.
     :ivar port: where clients connect.
     :ivar cuts: how often it was cut.
     """
 
     def __init__(self, server_port: int) -> None:
         self.cuts = 0
-        self._server_port = server_port
+        self.server_port = server_port
         self._cut_at: int | None = None
         self._lock = threading.Lock()
+        self._is_free = threading.Event()
+        self._is_free.set()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
@@ -107,16 +116,27 @@ class Line:
         """Wait until it has been cut so often in all."""
         wait_until(lambda: self.cuts >= count, f"{count} cuts, after {self.cuts}")
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Meanwhile, who connects waits: nobody sees that the server is not there."""
+        self._is_free.clear()
+        yield
+        self._is_free.set()
+
     def _accept(self) -> None:
         while True:
             try:
                 client, _ = self._listening.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._server_port))
-            self._open |= {client, server}
-            for here, there in (client, server), (server, client):
-                threading.Thread(target=self._hand_on, args=(here, there), daemon=True).start()
+            threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client: socket.socket) -> None:
+        self._is_free.wait(START_SECONDS)
+        server = socket.create_connection(("127.0.0.1", self.server_port))
+        self._open |= {client, server}
+        threading.Thread(target=self._hand_on, args=(server, client), daemon=True).start()
+        self._hand_on(client, server)
 
     def _hand_on(self, here: socket.socket, there: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError), here.makefile("rb") as reading:

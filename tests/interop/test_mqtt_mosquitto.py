@@ -334,8 +334,6 @@ class RestartTests(MosquittoCase):
 
     def test_what_outlives_the_server(self) -> None:
         """Sessions with what waits in them, and retained messages with their properties."""
-        self.way = self.door(own_server=True)
-        self.topic = self.way.topic
         for version in VERSIONS:
             self.run_subscriber("-c", "-i", version, "-q", "2", "-E", version=version, place="/#")
         self.run_subscriber("-i", "clean", "-q", "2", "-E")
@@ -352,8 +350,7 @@ class RestartTests(MosquittoCase):
         )
         self.publish("kept", qos=2, place="/kept", more=said)
         self.publish("1", "2", "3", qos=2)
-        self.way.server.stop()
-        self.way.server.start()
+        self.restart_server()
         for version in VERSIONS:
             subscriber = self.subscriber(version, version, "-c", qos=2, place="/#")
             # Subscribing again brings what is retained once more.
