@@ -140,8 +140,19 @@ class SessionTests(StatementTestCase):
         client.lose()
         self.house.clock.advance(102.0)
         self.assertFalse(self.connect_again(5).connack.session_present)
-        self.leave(5, "none", kept=0)  # an interval of 0 has passed at once
-        self.assertFalse(self.connect("alice", 5, "none", 100).connack.session_present)
+
+    def test_expiry_of_zero(self) -> None:
+        """An interval of 0 has passed at once, also where DISCONNECT makes it so [MQTT-4.1.0-2]."""
+        before = len(self.house.sessions)
+        self.leave(5, kept=0)
+        self.assertEqual(before, len(self.house.sessions))
+        client = self.connect("alice", 5, "s", 100)
+        self.assertFalse(client.connack.session_present)
+        client.subscribe(TOPIC)
+        client.send(Disconnect(0, {properties.SESSION_EXPIRY_INTERVAL: 0}))
+        client.lose()
+        self.assertEqual(before, len(self.house.sessions))
+        self.assertFalse(self.connect_again(5).connack.session_present)
 
     def connect_again(self, version: int) -> Client:
         """Alice's client asks for its session."""
