@@ -183,6 +183,15 @@ class Client:
         return self._socket is not None and self.connack is not None and self.connack.reason_code == 0
 
     @property
+    def state(self) -> str:
+        """What a person wants to know when it does not get what it waits for."""
+        return (
+            f"{self.client_id} {self.connack} ended={self.ended:#x} is_closed={self.is_closed} "
+            f"in_flight={self.in_flight} unanswered={sorted(self._unanswered)} "
+            f"received={sorted(self.received)}"
+        )
+
+    @property
     def is_closed(self) -> bool:
         return self._socket is None
 
