@@ -151,7 +151,7 @@ class ThingTests(HouseTestCase):
         for _ in range(2):
             self.ask("DELETE", f"/things/{thing}", status=204)
         self.ask("DELETE", "/things/nonsense", status=204)
-        self.assertEqual(self.heard(), [Change(things=(ThingId(thing),))])
+        self.assertEqual(self.heard(), [Change(things=(ThingId(thing),), deleted=True)])
         self.ask("GET", f"/things/{thing}", status=404)
 
     def test_somebody_elses(self) -> None:
