@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver import service
-from mfserver.adapters import claims, mqtt_ws, websocket
+from mfserver.adapters import claims, mqtt_client, mqtt_ws, websocket
 from mfserver.api import call, server, site
 from mfserver.ca import authority
 from mfserver.cred import passwords, tokens
@@ -133,8 +133,10 @@ class NumberTests(SynchronousTestCase):
             "WebSocket ping": [websocket._PING_INTERVAL, websocket._PING_TIMEOUT],
             "MQTT CONNECT": [limits.max_connect, limits.connect_timeout],
             "MQTT control packet": [limits.max_packet - limits.max_payload],
-            "QoS 1 messages": [limits.receive_maximum],
-            "Messages that wait": [limits.send_quota],
+            "QoS 1 and 2 messages of": [limits.receive_maximum],
+            "QoS 2 messages": [mqtt_client._UNRELEASED * limits.receive_maximum],
+            "QoS 1 and 2 messages that": [limits.send_quota],
+            "Topic aliases": [limits.topic_alias_maximum],
             "Queue of one": [Settings().max_queued_messages, Settings().max_queued_bytes],
             "Time that": [Settings().max_session_expiry],
             "MQTT sessions": [Settings().max_sessions_per_thing],

@@ -13,10 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.cred.access import Presence
+from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import Publish
 from mfserver.records import ChannelId
-from tests.adapters.mqtt_case import MQTTTestCase
+from tests.adapters.mqtt_case import MQTTTestCase, packets, pubacks
 from tests.cred.fakes import House, alices_thing
 
 _README = Path(__file__).resolve().parents[1] / "README.rst"
@@ -84,7 +85,7 @@ class Watched(set[ChannelId]):
 
 
 class WayOfAPublishTests(MQTTTestCase):
-    """One PUBLISH at QoS 1, from its bytes to those of its subscriber."""
+    """One PUBLISH at QoS 1, from its bytes to a subscriber whose session is kept, and to its PUBACK."""
 
     def test_names(self) -> None:
         """Every step is there, and stands for functions of its own."""
@@ -96,13 +97,15 @@ class WayOfAPublishTests(MQTTTestCase):
     def test_order(self) -> None:
         """Each step is entered after the one before it."""
         self.alice.channels = Watched(self.alice.channels)
-        alice, bob = self.connect("alice"), self.connect("bob")
+        alice = self.connect("alice")
+        bob = self.connect("bob", properties={properties.SESSION_EXPIRY_INTERVAL: 60})
         self.subscribe(bob, _TOPIC)
         data = encode(Publish(_TOPIC, b"hello", qos=1, packet_id=9), 5)
 
         def publish() -> None:
             alice.protocol.dataReceived(data)
             self.house.end_turn()
+            self.assertEqual([(9, 0)], pubacks(packets(alice.take())))
 
         entered = recorded(publish)
         self.assertEqual([(_TOPIC, b"hello", 1)], self.delivered(bob))

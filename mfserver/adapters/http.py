@@ -41,7 +41,7 @@ class HTTPAdapter:
                 serve=self.publish,
                 summary="Publish a message on a channel",
                 success=202,
-                errors=(400, 401, 403, 413),
+                errors=(400, 401, 403, 413, 503),
                 access="thing",
                 any_body=True,
             )
@@ -63,18 +63,18 @@ class HTTPAdapter:
         try:
             if topic.channel not in thing.channels:
                 raise NotAuthorized("the thing is not connected to this channel")
-            published = self._router.publish(
-                Message(
-                    topic.channel,
-                    topic.levels,
-                    topic.subtopic,
-                    thing.id,
-                    message.HTTP,
-                    payload,
-                    content_type,
-                    self._now(),
-                )
+            one = Message(
+                topic.channel,
+                topic.levels,
+                topic.subtopic,
+                thing.id,
+                message.HTTP,
+                payload,
+                content_type,
+                self._now(),
             )
+            self._router.check(one)
+            published = self._router.publish(one)
             if published is not None:
                 await published
         finally:

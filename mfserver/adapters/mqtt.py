@@ -14,10 +14,11 @@ from zope.interface import implementer
 
 from mfserver.adapters.mqtt_client import MQTTClient
 from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
+from mfserver.adapters.mqtt_unread import Unread
 from mfserver.adapters.turn import Turn
 from mfserver.address import network
 from mfserver.budget import Budget
-from mfserver.errors import MFServerError
+from mfserver.errors import MFServerError, Overloaded
 from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
@@ -137,7 +138,10 @@ class MQTTProtocol(Protocol):
         self._logout: Callable[[], None] | None = None
         self._deadline: IDelayedCall | None = None
         self._over = False
+        self._is_failing = False
         self._reading = True
+        self._is_feeding = False
+        self._unread = Unread()
         self._held = 0
 
     # --- Twisted's events ---
@@ -152,24 +156,25 @@ class MQTTProtocol(Protocol):
         self._watch_deadline()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._over:
-            return
-        self._walk(self._connection.receive_data(data, self._adapter.clock.seconds()))
-        self._account()
-        self.flush()
+        if not self._over:
+            self._unread.add(data)
+            self._read_on()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._over = True
         self._stop_deadline()
         adapter = self._adapter
-        adapter.budget.give(self._held, self._address)
+        self._unread.clear()
+        self._connection.receive_eof()
+        self._account()
         adapter.connections.discard(self)
         adapter.dropped += self._connection.dropped
-        self._connection.receive_eof()
-        self._leave()
-        if self._logout is not None:
-            self._logout()
-            self._logout = None
+        try:
+            self._leave()
+        finally:
+            if self._logout is not None:
+                self._logout()
+                self._logout = None
 
     def _leave(self) -> None:
         """The connection is over: its session goes on without it, or ends."""
@@ -181,34 +186,39 @@ class MQTTProtocol(Protocol):
             )
 
     def _account(self) -> None:
-        """Count what the core holds of packets that are not complete; of all clients that is bounded."""
-        if self._connection.held == self._held:
+        """Count what is held for this client alone, and not as a message; of all clients that is bounded."""
+        held = self._connection.held + self._unread.size
+        if held == self._held:
             return
         budget = self._adapter.budget
         budget.give(self._held, self._address)
-        self._held = self._connection.held
+        self._held = held
         if not budget.take(self._held, self._address):
             self._held = 0
+            self._unread.clear()
             self._adapter.report("an MQTT connection failed", f"{self._address}: too much is held for all")
             self.close(mqtt.SERVER_BUSY, "the server is holding too much")
 
     def flush(self) -> None:
         """Write what the core has collected, and close after it where the core is done."""
+        if not self._over:
+            self._account()  # also what sending made it hold
         if self._over:
             return
         data = self._connection.data_to_send()
         if data:
             self.transport.write(data)
-            if self._client is not None:
-                self._client.session.pump()
         if self._connection.closed:
             self._over = True
-            self._leave()
+            self._unread.clear()
             self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)
             self.transport.unregisterProducer()
             # Unread bytes would make the system reset the connection, and our last words could be lost.
             self.transport.resumeProducing()
             self.transport.loseConnection()
+            self._leave()
+        elif self._client is not None:
+            self._client.flushed()
 
     # --- IPushProducer: the transport tells whether the client reads ---
 
@@ -243,9 +253,17 @@ class MQTTProtocol(Protocol):
             )
             self.flush()
 
+    def fail(self, reason_code: int, reason: str) -> None:
+        if self._over or self._is_failing:
+            return
+        self._is_failing = True
+        self._adapter.report("an MQTT client is closed", f"{self._address}: {reason}")
+        self._connection.disconnect(reason_code, reason)
+        self._adapter.turn.add(self)
+
     def write_soon(self) -> None:
-        if self._connection.closed:
-            self._adapter.report("an MQTT client does not read and is closed", self._address)
+        if self._connection.closed and not self._over:
+            self.fail(mqtt.QUOTA_EXCEEDED, "it does not read its answers")
         self._adapter.turn.add(self)
 
     def read(self, go_on: bool) -> None:
@@ -255,17 +273,30 @@ class MQTTProtocol(Protocol):
         if go_on:
             # The keep alive counts from here: what the client sent meanwhile, we did not look at.
             self.transport.resumeProducing()
-            self._walk(self._connection.receive_data(b"", self._adapter.clock.seconds()))
-            self._account()
-            self.flush()
+            self._unread.look_again()
+            self._read_on()
         else:
             self.transport.pauseProducing()
 
     # --- the core's events ---
 
+    def _read_on(self) -> None:
+        """Let the core have what came, a slice at a time and as long as we read; the rest waits for that."""
+        if self._is_feeding:
+            return  # we are below the loop that goes on with it
+        self._is_feeding = True
+        try:
+            while self._unread and self._reading and not self._over:
+                data = self._unread.take()
+                self._walk(self._connection.receive_data(data, self._adapter.clock.seconds()))
+                self.flush()
+        finally:
+            self._is_feeding = False
+        self._account()
+
     def _walk(self, events: list[Any]) -> None:
         for event in events:
-            if self._over:
+            if self._over or self._is_failing:
                 return
             receive = self._CLIENT_EVENTS.get(type(event))
             if receive is None:
@@ -305,6 +336,10 @@ class MQTTProtocol(Protocol):
         will = will_of(packet, thing, adapter.now())
         assigned = None if packet.client_id else f"mf-{uuid4()}"  # [MQTT-3.1.3-6]
         expiry = session_expiry(packet, adapter.longest_expiry)
+        if expiry and adapter.sessions.journal.stalled and adapter.sessions.journal.congested:
+            raise Overloaded(
+                "nothing can be stored now"
+            )  # of what never ends up on the disk there is a bound
         client = MQTTClient(thing, connection, self, adapter.sessions, adapter.limits, adapter.now)
         client.session, is_present = await adapter.sessions.open(
             thing, assigned or packet.client_id, packet.clean_start, expiry, client, will

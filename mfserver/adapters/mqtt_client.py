@@ -1,10 +1,11 @@
 """What an accepted MQTT client does: it publishes, subscribes, acknowledges and is delivered to."""
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -35,8 +36,12 @@ from mfserver.topic import Topic, TopicFilter, parse, parse_filter
 __all__ = ["Link", "MQTTClient"]
 
 # SUBSCRIBE's retain handling (MQTT 5.0, 3.8.3.1).
-_RETAINED_IF_NEW = 1
-_NO_RETAINED = 2
+_RETAINED_IF_NEW: Final = 1
+_NO_RETAINED: Final = 2
+
+#: Times the receive maximum that a client may have sent at QoS 2 without a PUBREL, on all its connections:
+#: MQTT 3 has no receive maximum, and that of 5.0 begins anew with each connection.
+_UNRELEASED: Final = 4
 
 
 class Link(Protocol):
@@ -44,6 +49,12 @@ class Link(Protocol):
 
     def close(self, reason_code: int, reason: str) -> None:
         """End it, and say why."""
+
+    def fail(self, reason_code: int, reason: str) -> None:
+        """End it before the reactor's turn ends, over what the client does: say why to it and to the log.
+
+        Nothing else happens before this returns: it may be called in the middle of a delivery.
+        """
 
     def write_soon(self) -> None:
         """Write what the core has collected before the reactor's turn ends."""
@@ -83,14 +94,33 @@ class MQTTClient:
         self._now = now
         self._answers = Answers(self._answered, self._not_kept)
         self._is_held_up = False
+        # Subscriptions whose retained messages are still to be found.
+        self._wanted: deque[tuple[TopicFilter, Options]] = deque()
 
     def lost(self) -> None:
         """The network connection is over."""
         self._answers.stop()
+        self._wanted.clear()
 
     def channel_lost(self, channel: ChannelId) -> None:
         """The thing may not use this channel any more."""
         self.session.channel_lost(channel)
+
+    def flushed(self) -> None:
+        """What there was to write is written: send more, and find retained messages.
+
+        Those of one subscription, as they may be very many; the next are found in the next turn.
+        """
+        self.session.pump()
+        if not self._wanted:
+            return
+        topic_filter, options = self._wanted.popleft()
+        if topic_filter.channel in self.thing.channels:
+            retained = self._sessions.retained.match(topic_filter)
+            self.session.feed(retained, options.qos, options.identifiers)
+        if self._wanted:
+            self._link.write_soon()
+        self._go_on()
 
     # --- what its session sends through it ------------------------------------------------------------------
 
@@ -113,7 +143,7 @@ class MQTTClient:
         self._link.close(mqtt.SESSION_TAKEN_OVER, "another connection of this client took over")
 
     def too_slow(self) -> None:
-        self._link.close(mqtt.QUOTA_EXCEEDED, "too much waits for this client")
+        self._link.fail(mqtt.QUOTA_EXCEEDED, "too much waits for it, and it does not read")
 
     # --- what the client publishes --------------------------------------------------------------------------
 
@@ -121,7 +151,10 @@ class MQTTClient:
         packet = event.packet
         if packet.qos == 2 and packet.packet_id in self.session.state.received:
             # [MQTT-4.3.3-10], of 3.1.1 [MQTT-4.3.3-2]: what it promised may still be under way
-            self._answer_publish(packet, self._sessions.journal.committed() if self.session.is_kept else None)
+            self._answer_publish(packet, self._committed())
+            return
+        if packet.qos == 2 and len(self.session.state.received) >= _UNRELEASED * self._limits.receive_maximum:
+            self._link.fail(mqtt.RECEIVE_MAXIMUM_EXCEEDED, "it leaves too many QoS 2 messages unreleased")
             return
         try:
             topic = parse(packet.topic)
@@ -156,8 +189,7 @@ class MQTTClient:
             return
         if packet.qos == 2:
             self.session.received(packet.packet_id)  # in the same commit as the message
-            if self.session.is_kept:
-                published = journal.committed()
+            published = _both(published, self._committed())
         self._answer_publish(packet, published)
 
     def _answer_publish(self, packet: Publish, published: Deferred[None] | None) -> None:
@@ -166,12 +198,11 @@ class MQTTClient:
         [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1], of 3.1.1 [MQTT-4.3.2-2] [MQTT-4.3.3-2]
         """
         if packet.qos == 1:
-            self._answers.add(published, partial(self._connection.send_puback, packet.packet_id))
+            self._answer(published, partial(self._connection.send_puback, packet.packet_id))
         elif packet.qos:
-            self._answers.add(published, partial(self._connection.send_pubrec, packet.packet_id))
+            self._answer(published, partial(self._connection.send_pubrec, packet.packet_id))
         elif published is not None:
-            self._answers.add(published, _nothing)
-        self._hold_up()
+            self._answer(published, _nothing)
 
     def publish_released(self, event: PublishReleased) -> None:
         """PUBREL: the packet identifier is free for another message when that is on the disk.
@@ -182,30 +213,50 @@ class MQTTClient:
         code, committed = mqtt.PACKET_IDENTIFIER_NOT_FOUND, None
         if self.session.released(packet_id):
             code = mqtt.SUCCESS
-            committed = self._sessions.journal.committed() if self.session.is_kept else None
+            committed = self._committed()
         # [MQTT-4.3.3-11], of 3.1.1 [MQTT-4.3.3-2]
-        self._answers.add(committed, partial(self._connection.send_pubcomp, packet_id, code))
+        self._answer(committed, partial(self._connection.send_pubcomp, packet_id, code))
 
     def _refuse_publish(self, packet: Publish, code: int, reason: str) -> None:
         """MQTT 5.0 has a reason code for it; older versions can only close."""
         if self._connection.version < mqtt.MQTT_5_0 or not packet.qos:
-            self._link.close(code, reason)  # [MQTT-3.3.5-2]
+            self._link.fail(code, reason)  # [MQTT-3.3.5-2]
             return
         send = self._connection.send_puback if packet.qos == 1 else self._connection.send_pubrec
-        self._answers.add(None, partial(send, packet.packet_id, code, reason))
+        self._answer(None, partial(send, packet.packet_id, code, reason))
 
-    def _hold_up(self) -> None:
-        """Stop reading from a publisher whose messages are not committed as fast as they come."""
-        if self._is_held_up or not self._answers:
+    def _committed(self) -> Deferred[None] | None:
+        """What this session promises now has to wait for that, if for anything."""
+        return self._sessions.journal.committed() if self.session.is_kept else None
+
+    def _answer(self, committed: Deferred[None] | None, send: Callable[[], None]) -> None:
+        """Answer when that is committed, and in order.
+
+        Nothing more is read where the disk is too slow for what the client sends, or where it is full: MQTT 3
+        has no other word for it.
+        """
+        self._answers.add(committed, send)
+        if self._is_held_up or not self._waiting:
             return
-        if len(self._answers) >= self._limits.receive_maximum or self._sessions.journal.congested:
+        journal = self._sessions.journal
+        stalled = journal.stalled and self._connection.version < mqtt.MQTT_5_0
+        if stalled or journal.congested or self._waiting >= self._limits.receive_maximum:
             self._is_held_up = True
             self._link.read(False)
+
+    @property
+    def _waiting(self) -> int:
+        """How much of what the client wants is not done yet."""
+        return len(self._answers) + len(self._wanted)
 
     def _answered(self) -> None:
         """Answers that waited were sent."""
         self._link.write_soon()
-        if self._is_held_up and len(self._answers) <= self._limits.receive_maximum // 2:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read on, if we had stopped and enough is done."""
+        if self._is_held_up and self._waiting <= self._limits.receive_maximum // 2:
             self._is_held_up = False
             self._link.read(True)
 
@@ -243,7 +294,7 @@ class MQTTClient:
         before = self._sessions.journal.position
         for subscription in packet.subscriptions:  # [MQTT-3.8.4-5], of 3.1.1 [MQTT-3.8.4-4]
             codes.append(self._subscribe(subscription, identifiers, wanted))
-        self._answers.add(
+        self._answer(
             self._committed_since(before), partial(self._subscribed, packet.packet_id, codes, wanted)
         )
 
@@ -252,10 +303,7 @@ class MQTTClient:
     ) -> None:
         """SUBACK [MQTT-3.8.4-1], and behind it the retained messages [MQTT-3.3.1-9]."""
         self._connection.send_suback(packet_id, codes)
-        for topic_filter, options in wanted:
-            if topic_filter.channel in self.thing.channels:
-                retained = self._sessions.retained.match(topic_filter)
-                self.session.feed(retained, options.qos, options.identifiers)
+        self._wanted += wanted
 
     def _subscribe(
         self,
@@ -286,7 +334,7 @@ class MQTTClient:
         packet = event.packet
         before = self._sessions.journal.position
         codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]  # [MQTT-3.10.4-6]
-        self._answers.add(
+        self._answer(
             self._committed_since(before), partial(self._connection.send_unsuback, packet.packet_id, codes)
         )  # [MQTT-3.10.4-4]
 
@@ -305,3 +353,17 @@ class MQTTClient:
 
 def _nothing() -> None:
     """QoS 0 has no answer."""
+
+
+def _both(first: Deferred[None] | None, second: Deferred[None] | None) -> Deferred[None] | None:
+    """What fires when both have; None for one that there is no need to wait for."""
+    if first is None or second is None:
+        return second if first is None else first
+    both = gatherResults([first, second], consumeErrors=True)
+    return both.addCallbacks(lambda _: None, _first_error)
+
+
+def _first_error(failure: Failure) -> Failure:
+    error = failure.value
+    assert isinstance(error, FirstError)
+    return error.subFailure

@@ -25,6 +25,10 @@ class Durability(Protocol):
     def congested(self) -> bool:
         """So much waits to be committed that publishers have to wait for it, whatever they publish."""
 
+    @property
+    def stalled(self) -> bool:
+        """Nothing can be committed now: the disk is full."""
+
     def committed(self) -> "Deferred[None] | None":
         """Fires when everything up to now is committed; None when it is."""
 

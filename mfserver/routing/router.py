@@ -48,6 +48,7 @@ class Router:
     ) -> None:
         self.bus: IBus = LocalBus(self.deliver, journal)
         self.retained = retained
+        self._journal = journal
         self._max_subscriptions = max_subscriptions
         self._exact: SubscriptionTree[ISubscriber] = SubscriptionTree()
         self._normal: SubscriptionTree[ISubscriber] = SubscriptionTree()
@@ -97,10 +98,13 @@ class Router:
         self._levels.pop(subscriber, None)
 
     def check(self, message: Message) -> None:
-        """Ask before publishing whether a message could be kept, if it is to be retained.
+        """Ask before publishing whether what an acknowledgement would promise can be kept now.
 
-        :raises Overloaded: there is no room for it.
+        :raises Overloaded: the disk is full, and it is of QoS 1 or 2; or it is to be retained and there is no
+            room for it.
         """
+        if message.qos and self._journal is not None and self._journal.stalled:
+            raise Overloaded("nothing can be stored now")
         if self.retained is not None:
             self.retained.check(message)
 

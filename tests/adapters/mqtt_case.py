@@ -53,7 +53,14 @@ def publishes(answer: list[Packet]) -> list[Publish]:
 
 
 class MQTTTestCase(SynchronousTestCase):
-    """A house with two things on one channel."""
+    """A house with two things on one channel.
+
+    :ivar connack: the last one.
+    :ivar sent_at_once: what came behind the last CONNACK or SUBACK.
+    """
+
+    connack: Connack
+    sent_at_once: list[Packet]
 
     def setUp(self) -> None:
         self.house = House()
@@ -61,14 +68,17 @@ class MQTTTestCase(SynchronousTestCase):
         self.bob = self.house.thing("bob", "c")
 
     def connect(self, name: str, version: int = 5, client_id: str = "", **options: Any) -> Wire:
-        """A connected client; its CONNACK has been read."""
+        """A connected client; what it was told at once has been read."""
         wire = self.house.mqtt_wire()
         packet = Connect(
             version, client_id or name, user_name=name, password=f"key-of-{name}".encode(), **options
         )
-        (answer,) = packets(wire.receive(encode(packet, version)), version)
+        wire.protocol.dataReceived(encode(packet, version))
+        self.house.end_turn()
+        answer, *self.sent_at_once = packets(wire.take(), version)
         assert isinstance(answer, Connack)
         self.assertEqual(0, answer.reason_code)
+        self.connack = answer
         return wire
 
     def subscribe(
@@ -76,7 +86,9 @@ class MQTTTestCase(SynchronousTestCase):
     ) -> list[int]:
         """Subscribe. :return: the reason codes."""
         packet = Subscribe(7, [Subscription(one, qos=qos, **options) for one in filters])
-        (answer,) = packets(wire.receive(encode(packet, version)), version)
+        wire.protocol.dataReceived(encode(packet, version))
+        self.house.end_turn()
+        answer, *self.sent_at_once = packets(wire.take(), version)
         assert isinstance(answer, Suback)
         self.assertEqual(7, answer.packet_id)
         return answer.reason_codes

@@ -228,15 +228,6 @@ class ConnectTests(MQTTTestCase):
         self.assertEqual((0, False), _code(connack))
         self.assertEqual(3, len(self.house.sessions))
 
-    def test_kept_session(self) -> None:
-        """A 3.x client that asks for a session that is kept gets none, and the log says so."""
-        self.ask(self.who("alice", 4, clean_start=False))
-        self.assertEqual("thing alice", self.house.reports[0][1])
-        self.house.reports.clear()
-        self.ask(self.who("alice", 5, clean_start=False))
-        self.ask(self.who("alice", 4))
-        self.assertEqual([], self.house.reports)
-
     def test_failure_of_the_protocol(self) -> None:
         """What is no MQTT is closed and reported, without a word of it in the log."""
         wire = self.house.mqtt_wire()

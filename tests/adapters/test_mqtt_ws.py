@@ -224,6 +224,7 @@ class MQTTOverWSTests(WSTestCase):
         self.assertEqual("paused", wire.producerState)
         bus.commits[0].callback(None)
         self.assertEqual("producing", wire.producerState)
+        self.house.end_turn()
 
     def test_address(self) -> None:
         """The address is that of the connection below."""

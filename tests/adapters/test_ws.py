@@ -218,7 +218,7 @@ class RouteTests(WSTestCase):
             self.assertEqual(("GET", "websocket", 101, "thing"), _row(route))
         for route in self.house.http.routes():
             self.assertEqual(("POST", None, 202, "thing"), _row(route))
-            self.assertEqual(((400, 401, 403, 413), True), (route.errors, route.any_body))
+            self.assertEqual(((400, 401, 403, 413, 503), True), (route.errors, route.any_body))
 
 
 def _row(route: Route) -> tuple[str, str | None, int, str]:
