@@ -177,6 +177,23 @@ class ForwardTests(PublishTestCase):
         self.assertEqual([], self.after_waiting(expiry=60, seconds=61.0))
         self.assertEqual([], self.listeners[5].subscribe(TOPIC))
 
+    def test_expired_behind_the_send_quota(self) -> None:
+        """Nor what expired while its client, though connected, was not ready for it [MQTT-3.3.2-5]; what did
+        not is reduced [MQTT-3.3.2-6]."""
+        for kept in (0, 100):
+            client = self.connect("bob", 5, "q", kept, properties={properties.RECEIVE_MAXIMUM: 1})
+            client.subscribe(TOPIC)
+            for payload, expiry in ((b"1", 0), (b"2", 10), (b"3", 60), (b"4", 10)):
+                said: dict[int, object] = {properties.MESSAGE_EXPIRY_INTERVAL: expiry} if expiry else {}
+                self.publisher.publish(payload=payload, qos=1, properties=said)
+            (first,) = client.messages()
+            self.house.clock.advance(45.0)
+            (second,) = only(Publish, client.send(Puback(first.packet_id)))
+            self.assertEqual((b"1", b"3"), (first.payload, second.payload))
+            self.assertIn(properties_of(second)[properties.MESSAGE_EXPIRY_INTERVAL], (14, 15))
+            self.assertEqual([], client.send(Puback(second.packet_id)))
+            client.lose()
+
     def test_expiry_is_reduced(self) -> None:
         """By the time that it waited [MQTT-3.3.2-6]."""
         (found,) = self.after_waiting(expiry=60, seconds=45.0)

@@ -194,13 +194,28 @@ class WillTests(StatementTestCase):
                 self.assertEqual([b"gone"], self.heard(), how)
                 self.connect("alice", version, "w").lose()
 
+    def test_taken_over(self) -> None:
+        """Another connection of its client ends one that has not said good-bye: [MQTT-3.1.2-8], of 3.1.1
+        [MQTT-3.1.2-8]. Only a delay of 5.0 that has not passed by then takes it back [MQTT-3.1.3-9]."""
+        for version, kept, clean_start in product(VERSIONS, (0, 100), (False, True)):
+            self.willing(version, kept=kept)
+            self.connect("alice", version, "w", kept, clean_start=clean_start).send(Disconnect())
+            self.assertEqual([b"gone"], self.heard())
+            self.connect("alice", version, "w").lose()
+        for clean_start in (False, True):
+            self.willing(delay=10, kept=100)
+            self.connect("alice", 5, "w", 100, clean_start=clean_start)
+            self.house.clock.advance(1000.0)
+            self.assertEqual([b"gone"] if clean_start else [], self.heard())
+
     def test_good_bye(self) -> None:
         """DISCONNECT takes it back, with all of it [MQTT-3.14.4-3]."""
-        for version in VERSIONS:
-            client = self.willing(version)
+        for version, kept in product(VERSIONS, (0, 100)):
+            client = self.willing(version, kept=kept)
             client.send(Disconnect())
             client.lose()
             self.house.clock.advance(1000.0)
+            self.connect("alice", version, "w").lose()
             self.assertEqual([], self.heard())
 
     def test_good_bye_with_will(self) -> None:

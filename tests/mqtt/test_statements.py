@@ -111,9 +111,9 @@ class CheckTests(SynchronousTestCase):
 
     def test_a_missing_line(self) -> None:
         """The table without any one of its lines is not complete."""
-        lines = TABLE.read_text().splitlines()
-        for index in range(len(lines)):
-            rest = read_table("\n".join(lines[:index] + lines[index + 1 :]))
+        statements = read_table(TABLE.read_text())
+        for index in range(len(statements)):
+            rest = statements[:index] + statements[index + 1 :]
             self.assertNotEqual(STATEMENTS, Counter(one.version for one in rest))
 
     def test_a_test_that_is_not_there(self) -> None:
