@@ -19,9 +19,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd --nodaemon --pidfile= mainflux $(ARGS)
 
-# trial hides what its workers print: the table of identity, and how many statements of MQTT are proved,
-# are shown when they are done.
-SHOW_TABLES = cat _trial_temp/_identity_table.txt _trial_temp/_mqtt_statements.txt 2> /dev/null || true
+# trial hides what its workers print: the table of identity, how many statements of MQTT are proved, and what
+# kills, a full disk and slow subscribers cost are shown when they are done.
+SHOW_TABLES = cat $(addprefix _trial_temp/_,identity_table.txt mqtt_statements.txt mqtt_figures.txt) \
+    2> /dev/null || true
 
 test: $(VENV)/.tested
 	@$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS); \
