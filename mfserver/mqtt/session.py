@@ -89,9 +89,7 @@ class Session:
     def take_packet_id(self) -> int:
         """A packet identifier that nothing in flight has; 0 when the send quota is used up."""
         if len(self.in_flight) >= self.send_quota:
-            return (
-                0  # [MQTT-4.9.0-2] [MQTT-3.3.4-9]; for a client that acknowledges nothing too: [MQTT-4.5.0-2]
-            )
+            return 0  # [MQTT-4.9.0-2] [MQTT-3.3.4-9], also for who acknowledges nothing [MQTT-4.5.0-2]
         packet_id = self._last
         while True:  # ends: less than 65,535 are in flight
             packet_id = packet_id % _MAX_PACKET_ID + 1
