@@ -5,10 +5,12 @@
 
 import random
 import shutil
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import cycle
 from typing import Final
 
@@ -228,7 +230,7 @@ class KillTests(SynchronousTestCase):
         self.assertGreater(sum(self.unacknowledged.values()), 0, "no message was on its way at any kill")
 
     def leaves_nothing(self) -> None:
-        """Nothing is left in any queue: who comes back hears nothing."""
+        """Nothing is left in any queue, and on the disk: who comes back hears nothing."""
         before = [(listener.delivered.copy(), listener.duplicates.copy()) for listener in self.listeners]
         for client in self.clients:
             client.leave()
@@ -239,3 +241,11 @@ class KillTests(SynchronousTestCase):
         self.assertEqual(before, after)
         self.server.stop()
         self.assertNotIn("Traceback", self.server.log)
+        with closing(sqlite3.connect(self.server.data_dir / "mfserver.db")) as database:
+            self.assertEqual([("ok",)], database.execute("PRAGMA integrity_check").fetchall())
+            left = {
+                name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+                for name in ("session_queue", "session_received", "messages", "sessions")
+            }
+        expected = {"session_queue": 0, "session_received": 0, "messages": 0, "sessions": len(self.clients)}
+        self.assertEqual(expected, left)
