@@ -354,6 +354,7 @@ class Journal:
     def __init__(self) -> None:
         self.position = 0
         self.congested = False
+        self.stalled = False
         self.waiting: Deferred[None] | None = Deferred()
         self.recorded: list[tuple[str, tuple[str, ...], bytes | None]] = []
 
@@ -425,3 +426,14 @@ class DurableTests(SynchronousTestCase):
         with self.assertRaises(Overloaded):
             self.router.check(mqtt("channels/c/messages/b", payload=b"x", retain=True))
         Router(3).check(mqtt("channels/c/messages/b", payload=b"x", retain=True))
+
+    def test_full_disk(self) -> None:
+        """While nothing can be committed there is none for what would be acknowledged."""
+        self.journal.stalled = True
+        for qos in (1, 2):
+            with self.assertRaises(Overloaded):
+                self.router.check(mqtt(self.TOPIC, qos=qos))
+        self.router.check(mqtt(self.TOPIC, qos=0))
+        Router(3).check(mqtt(self.TOPIC, qos=1))
+        self.journal.stalled = False
+        self.router.check(mqtt(self.TOPIC, qos=1))
