@@ -211,6 +211,7 @@ class MQTTProtocol(Protocol):
         if self._connection.closed:
             self._over = True
             self._unread.clear()
+            self._account()
             self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)
             self.transport.unregisterProducer()
             # Unread bytes would make the system reset the connection, and our last words could be lost.

@@ -1,0 +1,272 @@
+"""What one client sends is looked at in slices, and not at all while reading has stopped."""
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from mfserver.adapters.mqtt import MQTTProtocol
+from mfserver.adapters.mqtt_unread import Unread
+from mfserver.interfaces import IBus
+from mfserver.message import Message
+from mfserver.mqtt import properties
+from mfserver.mqtt.encode import encode
+from mfserver.mqtt.packets import Connack, Connect, Puback, Publish
+from mfserver.records import ChannelId
+from tests.adapters.durable import DurableBus
+from tests.adapters.fakes import Wire
+from tests.adapters.mqtt_case import MQTTTestCase, disconnects_in, packets, pubacks
+
+TOPIC = "channels/c/messages"
+
+
+class UnreadTests(SynchronousTestCase):
+    """Bytes in slices."""
+
+    def test_slices(self) -> None:
+        """Whatever comes, it is taken out in its order and in bounded pieces."""
+        unread = Unread()
+        whole = bytes(range(256)) * 200
+        for start, end in ((0, 10), (10, 40_000), (40_000, 51_200)):
+            unread.add(whole[start:end])
+        self.assertEqual(51_200, unread.size)
+        taken = [unread.take() for _ in range(5)]
+        self.assertEqual(51_200 - sum(map(len, taken)), unread.size)
+        unread.look_again()
+        self.assertEqual(b"", unread.take())
+        self.assertLessEqual(max(map(len, taken)), 16_384)
+        self.assertEqual(whole, b"".join(taken))
+        self.assertFalse(unread)
+        unread.add(whole)
+        unread.clear()
+        self.assertEqual((False, 0), (bool(unread), unread.size))
+
+
+class Counting:
+    """Stands before a core, and counts what it makes of one call.
+
+    :ivar most: events of one call.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self.most = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def receive_data(self, data: bytes, now: float) -> list[Any]:
+        events: list[Any] = self._core.receive_data(data, now)
+        self.most = max(self.most, len(events))
+        return events
+
+
+@implementer(IBus)
+class CountingBus:
+    """Brings messages to nobody."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def publish(self, message: Message) -> None:
+        self.count += 1
+
+
+class FloodTests(MQTTTestCase):
+    """Very much in one piece, as a WebSocket can bring it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.house.budget.maximum = 10_000_000
+        self.house.mqtt.limits.max_packet = 2_000_000
+
+    def test_tiny(self) -> None:
+        """Tiny packets never make more than a few thousand events at once, and all of them are heard."""
+        alice = self.connect("alice")
+        bus = self.house.router.bus = CountingBus()
+        core = alice.protocol._connection = Counting(alice.protocol._connection)
+        alias: dict[int, object] = {properties.TOPIC_ALIAS: 1}
+        data = encode(Publish(TOPIC, b"1", properties=alias), 5)
+        data += encode(Publish("", b"2", properties=alias), 5) * 10_000
+        alice.receive(data)
+        self.assertEqual(10_001, bus.count)
+        self.assertLess(core.most, 2_500)
+        self.assertGreater(core.most, 1_000)
+
+    def test_answers(self) -> None:
+        """As many answers as there are to give to it do not count as answers that nobody reads."""
+        alice = self.connect("alice", 4)
+        data = b"".join(encode(Publish(TOPIC, b"x", 1, packet_id=1 + index), 4) for index in range(20_000))
+        self.assertEqual(20_000, len(pubacks(packets(alice.receive(data), 4))))
+        self.assertFalse(alice.disconnecting)
+
+    def test_behind_connect(self) -> None:
+        """What follows a CONNECT in the same piece waits, and comes behind it."""
+        self.house.gate.held = []
+        bob = self.house.mqtt_wire()
+        data = encode(Connect(4, "a", user_name="alice", password=b"key-of-alice"), 4)
+        data += encode(Publish(TOPIC, b"x" * 900, qos=1, packet_id=1), 4) * 100
+        self.assertEqual(b"", bob.receive(data))
+        self.assertGreater(self.house.budget.used, 80_000)
+        self.assertEqual(b"", bob.receive(encode(Publish(TOPIC, b"x", 1, packet_id=2), 4)))
+        self.house.gate.held.pop()()
+        answer = packets(bob.take(), 4)
+        self.assertIsInstance(answer[0], Connack)
+        self.assertEqual([(1, 0)] * 100 + [(2, 0)], pubacks(answer))
+        self.assertEqual(0, self.house.budget.used)
+
+
+class HeldUpTests(MQTTTestCase):
+    """A publisher that is held up, and how much of it is looked at."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.bus = DurableBus(self.house.router.deliver)
+        self.house.router.bus = self.bus
+        self.house.budget.maximum = 200_000
+        self.alice = self.house.thing("alice", "c")
+        self.wire = self.connect("alice", 4)
+        self.packet = encode(Publish(TOPIC, b"x" * 950, qos=1, packet_id=1), 4)
+
+    def test_rest_waits(self) -> None:
+        """Of what comes at once only a slice is looked at; the rest follows when there is room, in order."""
+        data = b"".join(encode(Publish(TOPIC, b"%d" % n, 1, packet_id=n), 4) for n in range(1, 2001))
+        self.wire.receive(data)
+        first = len(self.bus.commits)
+        self.assertLess(first, 700)
+        self.assertEqual("paused", self.wire.producerState)
+        done = 0
+        while done < len(self.bus.commits):
+            self.bus.commits[done].callback(None)
+            done += 1
+        self.house.end_turn()
+        self.assertEqual([(n, 0) for n in range(1, 2001)], pubacks(packets(self.wire.take(), 4)))
+        self.assertEqual("producing", self.wire.producerState)
+        self.assertEqual(0, self.house.budget.used)
+
+    def test_what_still_comes(self) -> None:
+        """A transport that goes on for a while after it was paused is heard later, and in order."""
+        for index in range(5):
+            self.wire.receive(encode(Publish(TOPIC, b"x", qos=1, packet_id=1 + index), 4))
+        self.assertEqual(2, len(self.bus.commits))
+        for index in range(5):
+            self.bus.commits[index].callback(None)
+        self.house.end_turn()
+        self.assertEqual([Puback(n, 0) for n in range(1, 6)], packets(self.wire.take(), 4))
+
+    def test_commits_at_once(self) -> None:
+        """A bus that has committed when it answers costs no nested calls, however much there is."""
+
+        class Prompt(DurableBus):
+            def publish(self, message: Any) -> Any:
+                answer = super().publish(message)
+                answer.callback(None)
+                return answer
+
+        self.house.router.bus = Prompt(self.house.router.deliver)
+        answer = packets(self.wire.receive(self.packet * 150), 4)
+        self.assertEqual([(1, 0)] * 150, pubacks(answer))
+
+    def test_bounded(self) -> None:
+        """What waits counts as held for this client, of which all together have a bound."""
+        self.wire.receive(self.packet * 30)
+        self.assertEqual("paused", self.wire.producerState)
+        self.assertGreater(self.house.budget.used, 10_000)
+        for _ in range(10):
+            self.wire.receive(self.packet * 30)
+        self.assertTrue(self.wire.disconnecting)
+        self.assertEqual(0, self.house.budget.used)
+        self.assertEqual(1, len(self.house.reports))
+
+    def test_lost(self) -> None:
+        """A client that goes takes it with it."""
+        self.wire.receive(self.packet * 30)
+        self.wire.lose()
+        self.assertEqual(0, self.house.budget.used)
+        heard = len(self.bus.commits)
+        for commit in self.bus.commits:
+            commit.callback(None)
+        self.assertEqual(heard, len(self.bus.commits))
+
+    def test_ended(self) -> None:
+        """So does one that is ended, at once."""
+        self.wire.receive(self.packet * 30)
+        self.wire.protocol.end("the thing was deleted")
+        self.assertEqual(0, self.house.budget.used)
+        self.assertEqual("producing", self.wire.producerState)
+
+    def test_keep_alive(self) -> None:
+        """No keep alive runs while we do not read; it begins again when we do."""
+        self.wire.lose()
+        wire = self.connect("alice", 4, keep_alive=10)
+        wire.receive(self.packet * 2)
+        self.house.clock.advance(100)
+        self.assertFalse(wire.disconnecting)
+        for commit in self.bus.commits:
+            commit.callback(None)
+        self.house.clock.advance(14.9)
+        self.assertFalse(wire.disconnecting)
+        self.house.clock.advance(1.2)
+        self.assertTrue(wire.disconnecting)
+
+
+class HeldTests(MQTTTestCase):
+    """Topic aliases count as held, those that sending makes too."""
+
+    def test_outgoing_aliases(self) -> None:
+        """What they hold is counted when they are made, and given back."""
+        alice = self.connect("alice")
+        bob = self.connect("bob", properties={properties.TOPIC_ALIAS_MAXIMUM: 5})
+        self.subscribe(bob, f"{TOPIC}/#")
+        for index in range(6):
+            self.publish(alice, f"{TOPIC}/{index}")
+            self.publish(alice, f"{TOPIC}/{index}")
+        self.assertEqual(5 * len(f"{TOPIC}/0"), self.house.budget.used)
+        topics = [topic for topic, _, _ in self.delivered(bob)]
+        self.assertEqual(5 * [""], topics[1:10:2])
+        self.assertEqual(2 * [f"{TOPIC}/5"], topics[10:])
+        bob.lose()
+        self.assertEqual(0, self.house.budget.used)
+
+    def test_too_much(self) -> None:
+        """Who is sent topics that are too much for all is closed."""
+        self.house.budget.maximum = 200
+        self.house.thing("alice", "c").channels.add(ChannelId("d"))
+        alice, bob = (
+            self.connect("alice"),
+            self.connect("bob", properties={properties.TOPIC_ALIAS_MAXIMUM: 5}),
+        )
+        self.subscribe(bob, f"{TOPIC}/#")
+        for index in range(3):
+            self.publish(alice, f"{TOPIC}/{index}{'x' * 60}")
+        self.assertEqual([0x89], disconnects_in(packets(bob.take())))
+        self.assertTrue(bob.disconnecting)
+        self.assertEqual(0, self.house.budget.used)
+
+
+class BrokenTests(MQTTTestCase):
+    """A mistake of ours keeps no connection, and nobody in."""
+
+    def test_session_that_cannot_be_closed(self) -> None:
+        """The connection ends and its thing is logged out all the same."""
+
+        def broken(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        wire, other = self.connect("alice"), self.connect("bob")
+        self.house.sessions.close = broken  # type: ignore[method-assign]
+        self.assertRaises(ZeroDivisionError, wire.protocol.end, "over")
+        self.assertTrue(wire.disconnecting)
+        self.house.clock.advance(5.1)
+        self.assertTrue(wire.aborted)
+        wire.lose()
+        self.assertRaises(ZeroDivisionError, other.lose)
+        self.assertEqual([], self.house.gate.logged_in)
+        self.assertEqual(set(), self.house.mqtt.connections)
+
+    def test_protocol_alone(self) -> None:
+        """Another wire of the same adapter is another connection."""
+        first, second = (Wire(MQTTProtocol(self.house.mqtt)) for _ in range(2))
+        first.receive(b"\x10")
+        second.receive(b"\x10\x0c")
+        self.assertEqual(3, self.house.budget.used)
