@@ -1,11 +1,13 @@
 """A server and some clients who do anything at any time: connect, lie, vanish, come back, stop reading."""
 
 from collections import Counter
+from collections.abc import Iterable
 from random import Random
 from typing import Any, Final
 
 from mfserver.budget import Budget
 from mfserver.errors import Overloaded
+from mfserver.interfaces import IThing
 from mfserver.message import HTTP, Message
 from mfserver.mqtt.constants import MQTT_5_0
 from mfserver.mqtt.encode import encode
@@ -13,8 +15,9 @@ from mfserver.mqtt.errors import QuotaExceeded
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Connack, Connect, Packet, Publish, Subscribe, Unsubscribe
 from mfserver.mqtt.properties import RECEIVE_MAXIMUM, SESSION_EXPIRY_INTERVAL, WILL_DELAY_INTERVAL
-from mfserver.records import Change, ChannelId
-from tests.adapters.fakes import House, Wire
+from mfserver.records import Change, ChannelId, ThingId
+from tests.adapters.fakes import Gate, House, Wire
+from tests.adapters.fuzz_device import Device, marked
 from tests.adapters.mqtt_case import packets
 from tests.mqtt.fuzz_client import Client
 from tests.mqtt.mutations import mutate
@@ -43,16 +46,34 @@ _HAPPENS: Final = (
 )
 
 
+class _Rights(Gate):
+    """A gate that knows whose rights are held, and how often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds: Counter[str] = Counter()
+
+    def preload(self, thing: ThingId, channels: Iterable[ChannelId]) -> IThing:
+        self.holds[thing] += 1
+        return super().preload(thing, channels)
+
+    def release(self, thing: ThingId) -> None:
+        self.holds[thing] -= 1
+        assert self.holds[thing] >= 0, "rights were released that nobody held"
+
+
 class Player:
     """Somebody who has a connection now and then, each time as another client or as the same again.
 
     :ivar wire: the connection; None while there is none.
     :ivar client: who says the right things on it.
+    :ivar device: what it knows from its earlier connections.
     :ivar unsent: what it could not send while nobody read.
     """
 
     wire: Wire | None = None
     client: Client
+    device: Device
     version = 0
     unsent = b""
 
@@ -68,21 +89,29 @@ class World:
         self.reached = reached
         self.lies = lies
         self.house = house = _house()
+        self.rights = house.sessions._rights = _Rights()
+        self.rights.things = house.gate.things
         for name, channels in _THINGS.items():
             house.thing(name, *channels)
         self.players = [Player() for _ in range(_PLAYERS)]
+        self.devices: dict[tuple[str, str], Device] = {}
+        self.has_shared = random.random() < 0.5
+        self.messages = 0
+        self.repeated: set[bytes] = set()
 
     def restart(self) -> None:
         """The server is killed, and another begins with what is on the disk."""
         before, store = self.house, self.house.store
         for player in self.players:
             player.wire = None
+        for device in self.devices.values():
+            device.server_was_killed()
         store.hold, store.fail = False, None
         store.waiting.clear()
         self.house = house = _house()
         house.clock.advance(before.clock.seconds())
-        for name, thing in before.gate.things.items():
-            house.gate.things[name] = thing
+        self.rights = house.sessions._rights = _Rights()
+        self.rights.things = house.gate.things = before.gate.things
         house.store = house.journal._store = house.sessions.shared.store = store
         house.sessions.restore(store.load())
 
@@ -129,6 +158,10 @@ class World:
             if said and WILL_DELAY_INTERVAL in said:
                 said[WILL_DELAY_INTERVAL] = random.choice((0, 1, 100))
         self.properties(packet)
+        client.refuses = self.lies > 0
+        player.device = self.devices.setdefault((name, packet.client_id), Device(self.repeated))
+        if not packet.client_id:
+            player.device = Device(self.repeated)
         player.wire, player.unsent = self.house.mqtt_wire(), b""
         self.say(player, packet)
 
@@ -143,11 +176,15 @@ class World:
     def say(self, player: Player, packet: Packet) -> None:
         """Send a packet, or what is made of it."""
         random = self.random
-        self.localise(packet)
+        if isinstance(packet, Publish) and packet.dup:
+            self.repeated.add(b"" if packet.qos == 2 else packet.payload)
+        else:
+            self.localise(packet, self.players.index(player))
+        player.device.sends(packet, player.wire)
         data = encode(packet, player.version)
         if random.random() < self.lies:
             other = any_packet(random, player.version)
-            self.localise(other)
+            self.localise(other, 0)
             is_out_of_place = random.random() < 0.3
             spliced = encode(other, player.version)
             data = spliced if is_out_of_place else mutate(random, data, spliced, player.version)
@@ -179,6 +216,8 @@ class World:
                 self.reached["sent again"] += 1
             assert version == MQTT_5_0 or not getattr(packet, "properties", None), packet
             player.client.received(packet)
+            if not self.lies and not self.has_shared:
+                player.device.receives(packet, wire, player.client.connect)
         if wire.disconnecting and self.random.random() < 0.7:
             self.lose(player)
         else:
@@ -204,11 +243,14 @@ class World:
         """A topic of ours; some things may not use some of them."""
         return f"channels/{self.random.choice(_CHANNELS)}/messages{self.random.choice(_SUBTOPICS)}"
 
-    def localise(self, packet: Packet) -> None:
-        """Put one of our topics in the place of each other one."""
+    def localise(self, packet: Packet, publisher: int) -> None:
+        """Put one of our topics in the place of each other one, and mark each message that comes once."""
         random = self.random
         if isinstance(packet, Publish):
             packet.payload = packet.payload[: random.choice((0, 20, 900))]
+            if not packet.retain:
+                self.messages += 1
+                packet.payload = marked(self.messages, publisher)
             if packet.topic:
                 packet.topic = self.topic()
             said = packet.properties or {}
@@ -222,7 +264,7 @@ class World:
 
     def filter(self, other: str) -> str:
         """A topic filter of ours, shared where the other is."""
-        share = "$share/g/" if other.startswith("$share/") else ""
+        share = "$share/g/" if other.startswith("$share/") and self.has_shared else ""
         return f"{share}channels/{self.random.choice(_CHANNELS)}/messages{self.random.choice(_FILTERS)}"
 
     # --- what happens to the server -----------------------------------------------------------------------
@@ -319,6 +361,7 @@ class World:
             assert not tree._channels and not tree._places, tree._places
         assert not house.router._levels
         assert house.budget.used == 0 and not house.budget._addresses
+        assert not any(self.rights.holds.values()), self.rights.holds
         assert not house.gate.logged_in and not house.mqtt.connections
         assert len(house.retained) == 0 and house.retained.size == 0 and not house.retained._channels
         assert house.journal.committed() is None

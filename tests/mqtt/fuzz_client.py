@@ -68,6 +68,7 @@ class Client:
     :ivar is_connected: its CONNACK came.
     :ivar is_over: it said DISCONNECT, or was told so.
     :ivar said_goodbye: the first of these.
+    :ivar refuses: whether it refuses messages now and then.
     :ivar published: topic and payload of each PUBLISH.
     """
 
@@ -82,6 +83,7 @@ class Client:
         self.is_connected = False
         self.is_over = False
         self.said_goodbye = False
+        self.refuses = True
         self.published: list[tuple[str, bytes]] = []
         self._random = random
         self._reached = reached
@@ -158,7 +160,7 @@ class Client:
         random, code = self._random, 0
         if not packet.qos:
             return
-        if self._version == MQTT_5_0:
+        if self._version == MQTT_5_0 and self.refuses:
             code = random.choice((0, 0, 0, *sorted(REASON_CODES[PUBACK_TYPE])))
         kind = Puback if packet.qos == 1 else Pubrec
         self._answers.append(kind(packet.packet_id, code))
