@@ -268,10 +268,13 @@ class House:
         self.reports.append((kind, detail))
 
     def settle(self) -> None:
-        """Let everything be committed and answered that can be, without a second passing."""
-        for _ in range(100_000):
-            self.clock.advance(0)
-            if self.journal.committed() is None and not self.store.held_reads:
+        """Let everything be committed and answered that can be; time passes only while the disk was full."""
+        for _ in range(1000):
+            self.clock.advance(1 if self.journal.stalled else 0)
+            committed = self.journal.committed()
+            if committed is not None:
+                committed.addErrback(lambda _: None)
+            elif not self.store.held_reads:
                 return
             self.clock.advance(0)
             self.store.release()
