@@ -45,6 +45,8 @@ __all__ = ["MQTTAdapter", "MQTTProtocol"]
 
 #: Seconds that a client which does not read has for the last bytes.
 _CLOSE_SECONDS: Final = 5.0
+#: Slices of what came from one client that are looked at in one turn of the reactor: as much as TCP reads.
+_SLICES: Final = 4
 
 
 class MQTTAdapter:
@@ -138,6 +140,7 @@ class MQTTProtocol(Protocol):
         self._logout: Callable[[], None] | None = None
         self._deadline: IDelayedCall | None = None
         self._over = False
+        self._is_lost = False
         self._is_failing = False
         self._reading = True
         self._is_feeding = False
@@ -161,8 +164,15 @@ class MQTTProtocol(Protocol):
             self._read_on()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        """What came before is heard first, but for what comes from a client that we do not read on."""
+        self._is_lost = True
+        if self._over or not (self._unread and self._reading):
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing of it is left."""
         self._over = True
-        self._stop_deadline()
+        self._set_deadline(None)
         adapter = self._adapter
         self._unread.clear()
         self._connection.receive_eof()
@@ -210,6 +220,9 @@ class MQTTProtocol(Protocol):
             self.transport.write(data)
         if self._connection.closed:
             self._over = True
+            if self._is_lost:
+                self._end()
+                return
             self._unread.clear()
             self._account()
             self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)
@@ -218,8 +231,10 @@ class MQTTProtocol(Protocol):
             self.transport.resumeProducing()
             self.transport.loseConnection()
             self._leave()
-        elif self._client is not None:
+            return
+        if self._client is not None:
             self._client.flushed()
+        self._read_on()
 
     # --- IPushProducer: the transport tells whether the client reads ---
 
@@ -282,18 +297,32 @@ class MQTTProtocol(Protocol):
     # --- the core's events ---
 
     def _read_on(self) -> None:
-        """Let the core have what came, a slice at a time and as long as we read; the rest waits for that."""
+        """Let the core have what came, as long as we read: a few slices now, others have their turn too."""
         if self._is_feeding:
             return  # we are below the loop that goes on with it
         self._is_feeding = True
         try:
-            while self._unread and self._reading and not self._over:
+            for _ in range(_SLICES):
+                if self._over or not (self._unread and self._reading):
+                    break
                 data = self._unread.take()
                 self._walk(self._connection.receive_data(data, self._adapter.clock.seconds()))
                 self.flush()
+        except Exception:  # a mistake of ours: as after any other, whoever calls us logs it
+            self._unread.clear()
+            self.transport.abortConnection()
+            raise
         finally:
             self._is_feeding = False
+            if self._is_lost and not self._unread:
+                self._end()
+        if self._over:
+            return
         self._account()
+        if self._unread and self._reading:
+            self._adapter.turn.add(self)
+        elif self._is_lost:
+            self._end()  # what is left of one that we do not read on is lost with it
 
     def _walk(self, events: list[Any]) -> None:
         for event in events:
@@ -394,15 +423,13 @@ class MQTTProtocol(Protocol):
         if not self._over and deadline is not None:
             self._set_deadline(max(deadline - now, 0.1), self._watch_deadline)
 
-    def _set_deadline(self, seconds: float, call: Callable[[], None]) -> None:
-        """Put the one timer of this connection."""
-        self._stop_deadline()
-        self._deadline = self._adapter.clock.callLater(seconds, call)
-
-    def _stop_deadline(self) -> None:
+    def _set_deadline(self, seconds: float | None, call: Callable[[], None] | None = None) -> None:
+        """Put the one timer of this connection; None for none."""
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._deadline = None
+        if seconds is not None:
+            self._deadline = self._adapter.clock.callLater(seconds, call)
 
     _EVENTS: ClassVar[dict[type, Callable[["MQTTProtocol", Any], None]]] = {
         ConnectReceived: _connect_received,

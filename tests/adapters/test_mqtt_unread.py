@@ -1,5 +1,6 @@
 """What one client sends is looked at in slices, and not at all while reading has stopped."""
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,7 +12,7 @@ from mfserver.interfaces import IBus
 from mfserver.message import Message
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
-from mfserver.mqtt.packets import Connack, Connect, Puback, Publish
+from mfserver.mqtt.packets import Connack, Connect, Disconnect, Puback, Publish, Will
 from mfserver.records import ChannelId
 from tests.adapters.durable import DurableBus
 from tests.adapters.fakes import Wire
@@ -63,13 +64,19 @@ class Counting:
 
 @implementer(IBus)
 class CountingBus:
-    """Brings messages to nobody."""
+    """Counts messages, and brings them to nobody, or to whom the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, deliver: Callable[[Message], None] = lambda _: None) -> None:
         self.count = 0
+        self._deliver = deliver
 
     def publish(self, message: Message) -> None:
         self.count += 1
+        self._deliver(message)
+
+
+def _broken(*_: object, **__: object) -> None:
+    raise ZeroDivisionError
 
 
 class FloodTests(MQTTTestCase):
@@ -89,15 +96,71 @@ class FloodTests(MQTTTestCase):
         data = encode(Publish(TOPIC, b"1", properties=alias), 5)
         data += encode(Publish("", b"2", properties=alias), 5) * 10_000
         alice.receive(data)
+        self.assertLess(bus.count, 9_000)  # now others have their turn
+        self.house.end_turn()
         self.assertEqual(10_001, bus.count)
         self.assertLess(core.most, 2_500)
         self.assertGreater(core.most, 1_000)
+
+    def test_then_lost(self) -> None:
+        """All of it is heard too when it is the last of its client, its DISCONNECT among it."""
+        bob = self.connect("bob")
+        self.subscribe(bob, f"{TOPIC}/will")
+        for disconnect, wills in ((b"", 1), (encode(Disconnect(), 5), 0)):
+            alice = self.connect("alice", will=Will(f"{TOPIC}/will", b"gone"))
+            bus = self.house.router.bus = CountingBus(self.house.router.deliver)
+            alice.receive(encode(Publish(TOPIC, b"x"), 5) * 10_000 + disconnect)
+            alice.lose()
+            self.assertLess(bus.count, 9_000)
+            self.house.end_turn()
+            self.assertEqual(10_000 + wills, bus.count)
+            self.assertEqual(wills, len(self.delivered(bob)))
+            self.assertEqual(["bob"], [str(thing) for thing, _ in self.house.gate.logged_in])
+            self.assertEqual(1, len(self.house.mqtt.connections))
+
+    def test_ended_when_it_was_lost(self) -> None:
+        """Its thing may lose its rights, or another connection take its place, when it is lost already."""
+        for end in (
+            lambda alice: alice.protocol.end("the thing was deleted"),
+            lambda _: self.connect("alice"),
+        ):
+            alice = self.connect("alice")
+            bus = self.house.router.bus = CountingBus()
+            alice.protocol.dataReceived(encode(Publish(TOPIC, b"x"), 5) * 10_000)
+            alice.lose()
+            heard = bus.count
+            end(alice)
+            self.house.end_turn()
+            self.assertEqual(heard, bus.count)
+            self.assertNotIn(alice.protocol, self.house.mqtt.connections)
+            self.assertEqual(0, self.house.budget.used)
+            self.assertEqual(0, alice.protocol._unread.size)
+
+    def test_our_mistake(self) -> None:
+        """An error of ours ends the connection, also one that comes up in a later turn or when it is lost."""
+        for is_lost in (False, True):
+            alice = self.connect("alice")
+            alice.protocol.dataReceived(encode(Publish(TOPIC, b"x"), 5) * 10_000)
+            self.house.router.check = _broken  # type: ignore[method-assign]
+            if is_lost:
+                alice.lose()
+            self.house.end_turn()
+            self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+            self.assertTrue(alice.aborted)
+            if not is_lost:
+                alice.lose()
+            del self.house.router.check
+            self.assertEqual([], self.house.gate.logged_in)
+            self.assertEqual(set(), self.house.mqtt.connections)
+            self.assertEqual(0, self.house.budget.used)
 
     def test_answers(self) -> None:
         """As many answers as there are to give to it do not count as answers that nobody reads."""
         alice = self.connect("alice", 4)
         data = b"".join(encode(Publish(TOPIC, b"x", 1, packet_id=1 + index), 4) for index in range(20_000))
-        self.assertEqual(20_000, len(pubacks(packets(alice.receive(data), 4))))
+        alice.protocol.dataReceived(data)
+        self.house.end_turn()
+        self.assertEqual(20_000, len(pubacks(packets(alice.take(), 4))))
         self.assertFalse(alice.disconnecting)
 
     def test_behind_connect(self) -> None:
@@ -164,8 +227,9 @@ class HeldUpTests(MQTTTestCase):
                 return answer
 
         self.house.router.bus = Prompt(self.house.router.deliver)
-        answer = packets(self.wire.receive(self.packet * 150), 4)
-        self.assertEqual([(1, 0)] * 150, pubacks(answer))
+        self.wire.protocol.dataReceived(self.packet * 150)
+        self.house.end_turn()
+        self.assertEqual([(1, 0)] * 150, pubacks(packets(self.wire.take(), 4)))
 
     def test_bounded(self) -> None:
         """What waits counts as held for this client, of which all together have a bound."""
@@ -250,11 +314,8 @@ class BrokenTests(MQTTTestCase):
     def test_session_that_cannot_be_closed(self) -> None:
         """The connection ends and its thing is logged out all the same."""
 
-        def broken(*_: object, **__: object) -> None:
-            raise ZeroDivisionError
-
         wire, other = self.connect("alice"), self.connect("bob")
-        self.house.sessions.close = broken  # type: ignore[method-assign]
+        self.house.sessions.close = _broken  # type: ignore[method-assign]
         self.assertRaises(ZeroDivisionError, wire.protocol.end, "over")
         self.assertTrue(wire.disconnecting)
         self.house.clock.advance(5.1)
