@@ -22,6 +22,7 @@ from mfserver.mqtt.session import Delivery
 from mfserver.mqtt.session import Session as State
 from mfserver.records import ChannelId
 from mfserver.routing.bounds import Bounds, Client, Shared
+from mfserver.routing.queue import Queue
 
 __all__ = ["Bounds", "Client", "ClientSession", "Shared"]
 
@@ -46,7 +47,6 @@ class ClientSession:
     :ivar client: the same, once its CONNECT is answered.
     :ivar state: packet identifiers, what is in flight, and what waits in memory. The message of what is in
         flight and was sent is only its key: if it is sent again it is read from the disk.
-    :ivar count: messages of it on the disk; :attr:`size` their bytes.
     :ivar is_over: it has ended.
     """
 
@@ -61,7 +61,6 @@ class ClientSession:
         expiry: int,
         backlog: Backlog | None = None,
     ) -> None:
-        backlog = backlog or Backlog()
         self.key = key
         self.thing = thing
         self.client_id = client_id
@@ -69,13 +68,11 @@ class ClientSession:
         self.holder: Client | None = None
         self.client: Client | None = None
         self.state = State(1)
-        self.count = backlog.count
-        self.size = backlog.size
         self.is_over = False
         self._shared = shared
-        self._last = backlog.last
+        self._queue = Queue(shared, key, backlog or Backlog(), self._dropped, f"thing {thing.id}")
         # Everything up to here that is on the disk stands in memory too, or is over.
-        self._loaded = backlog.last
+        self._loaded = self._queue.last
         self._is_loading = False
         # What came while the page was read that is under way; None where that became too much.
         self._tail: list[Delivery] | None = None
@@ -88,16 +85,21 @@ class ClientSession:
         # By topic: retained messages that wait.
         self._feed: OrderedDict[tuple[str, tuple[str, ...]], list[Delivery]] = OrderedDict()
         self._fed = 0
-        # By sequence: the message's key and the size of everything at QoS 0 on the disk.
-        self._droppable = OrderedDict(
-            (sequence, (message, size)) for sequence, message, size in backlog.droppable
-        )
-        self._overflowed = False
 
     @property
     def is_kept(self) -> bool:
         """Whether it is on the disk."""
         return self.key != 0 and not self.is_over
+
+    @property
+    def count(self) -> int:
+        """Messages of it on the disk."""
+        return self._queue.count
+
+    @property
+    def size(self) -> int:
+        """Their bytes."""
+        return self._queue.size
 
     # --- the connection -----------------------------------------------------------------------------------
 
@@ -109,7 +111,7 @@ class ClientSession:
         self.client = client
         self.state.send_quota = send_quota
         if self.is_kept:
-            self._loaded = 0 if self.count else self._last
+            self._loaded = 0 if self.count else self._queue.last
         self.pump()
 
     def detach(self) -> None:
@@ -227,13 +229,13 @@ class ClientSession:
     @property
     def _is_complete(self) -> bool:
         """Whether everything that is on the disk stands in memory too."""
-        return self._loaded == self._last
+        return self._loaded == self._queue.last
 
     def _is_behind(self) -> bool:
         """Whether a message at QoS 0 has to wait on the disk: for the client, or for older ones there."""
         if self.client is None:
             return self._shared.bounds.queue_qos0
-        return bool(self._droppable) and not self._is_complete
+        return self._queue.has_qos0() and not self._is_complete
 
     def _can_send(self) -> bool:
         """Whether what comes now may leave now: the client takes it, and nothing older waits."""
@@ -270,61 +272,24 @@ class ClientSession:
 
     def _keep(self, delivery: Delivery) -> None:
         """Put a message on the disk, and send it at once where it is its turn."""
-        if not self._has_room(delivery.size):
-            self._overflow()
-            return
         state, is_complete = self.state, self._is_complete
-        kept = self._numbered(delivery)
-        if self.client is None:
+        kept = self._queue.add(delivery)
+        if kept is None or self.client is None:
             return
         if not is_complete:
             self._follow(delivery)
         elif self._can_send() and state.begin(delivery):
-            self._loaded = self._last
+            self._loaded = self._queue.last
             kept.packet_id, kept.state = delivery.packet_id, PUBLISHED
             self._publish(delivery)
         elif not state.waiting or state.waiting_bytes + delivery.size <= self._shared.bounds.memory:
-            self._loaded = self._last
+            self._loaded = self._queue.last
             state.enqueue(delivery)
         self._load()
 
-    def _numbered(self, delivery: Delivery) -> KeptDelivery:
-        """Give a delivery its place in the queue, on the disk."""
-        self._last += 1
-        delivery.sequence = self._last
-        self.count += 1
-        self.size += delivery.size
-        kept = KeptDelivery(
-            self.key,
-            delivery.sequence,
-            delivery.message,
-            delivery.qos,
-            delivery.retain,
-            delivery.identifiers,
-            size=delivery.size,
-        )
-        self._shared.journal.queue(kept)
-        if not delivery.qos:
-            self._droppable[delivery.sequence] = (kept.message.key, kept.size)
-        return kept
-
-    def _has_room(self, size: int) -> bool:
-        """Whether the queue takes so many bytes more; the oldest at QoS 0 are dropped where that helps."""
-        bounds = self._shared.bounds
-        while self.count and (self.count >= bounds.messages or self.size + size > bounds.size):
-            if not self._droppable:
-                return False
-            sequence, (message, its_size) = self._droppable.popitem(last=False)
-            self.state.discard(partial(_is_number, sequence))
-            self._forget(sequence, message, its_size)
-            self._drop()
-        return True
-
-    def _overflow(self) -> None:
-        if not self._overflowed:
-            self._shared.report("the queue of an MQTT session is full", f"thing {self.thing.id}")
-        self._overflowed = True
-        self._drop()
+    def _dropped(self, sequence: int) -> None:
+        """Its queue dropped a message at QoS 0, which may wait in memory, too."""
+        self.state.discard(lambda delivery: delivery.sequence == sequence)
 
     def _drop(self) -> None:
         self._shared.dropped += 1
@@ -400,19 +365,7 @@ class ClientSession:
         if delivery.packet_id:
             self.state.in_flight.pop(delivery.packet_id, None)
         if delivery.sequence:
-            message = delivery.message
-            self._droppable.pop(delivery.sequence, None)
-            self._forget(
-                delivery.sequence, message.key if isinstance(message, Message) else message, delivery.size
-            )
-
-    def _forget(self, sequence: int, message: int, size: int) -> None:
-        """Take a delivery off the disk."""
-        self._shared.journal.finish(self.key, sequence, message)
-        self.count -= 1
-        self.size -= size
-        if self.count == 0:
-            self._overflowed = False
+            self._queue.finish(delivery)
 
     def pump(self) -> None:
         """Send what waits as far as the client takes it."""
@@ -467,7 +420,7 @@ class ClientSession:
             return
         self._is_loading = True
         self._tail, self._tail_bytes = [], 0
-        committed, upto = self._shared.journal.committed(), self._last
+        committed, upto = self._shared.journal.committed(), self._queue.last
         if committed is None:
             self._read(None, client, upto)
         else:
@@ -520,15 +473,11 @@ class ClientSession:
             for delivery in tail:
                 if delivery.sequence > self._loaded:
                     self._wait(delivery)
-            self._loaded = self._last
+            self._loaded = self._queue.last
         self.pump()
 
     def _wait(self, delivery: Delivery) -> None:
         """Let a message from the disk wait in memory, unless it was dropped meanwhile."""
-        if delivery.qos or delivery.sequence in self._droppable:
+        if self._queue.holds(delivery):
             self._make_room(delivery.size)  # messages at QoS 0 may have come since there was room
             self.state.enqueue(delivery)
-
-
-def _is_number(sequence: int, delivery: Delivery) -> bool:
-    return delivery.sequence == sequence

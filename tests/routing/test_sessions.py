@@ -1,4 +1,4 @@
-"""A session belongs to (thing id, client id), and lives as long as it is to; its will comes when it is due."""
+"""A session belongs to (thing id, client id), and lives as long as it is to; its will comes when due."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
