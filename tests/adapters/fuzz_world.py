@@ -273,6 +273,8 @@ class World:
         """Time passes, the disk fails, a right is lost, another protocol publishes..."""
         random, house = self.random, self.house
         kind = random.choice(_HAPPENS)
+        if house.store.hold and random.random() < 0.3:
+            kind = "kill"  # before something is committed that was perhaps promised
         self.reached[f"happened: {kind}"] += 1
         if kind == "time":
             house.clock.advance(random.choice((0.01, 1, 1, 6, 6, 200, 100_000)))
