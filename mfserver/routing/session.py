@@ -469,7 +469,8 @@ class ClientSession:
                 self._wait(delivery)
         self._loaded = page[-1].sequence if page else max(self._loaded, upto)
         tail, self._tail = self._tail, None
-        if tail is not None and self._loaded >= upto:
+        fits = self.state.waiting_bytes + self._tail_bytes <= self._shared.bounds.memory
+        if tail is not None and fits and self._loaded >= upto:
             for delivery in tail:
                 if delivery.sequence > self._loaded:
                     self._wait(delivery)

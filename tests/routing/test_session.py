@@ -342,6 +342,23 @@ class PagingTests(SessionCase):
         self.assertEqual([b"first", *self.numbers(20, KIB)], self.phone.payloads())
         self.check_count()
 
+    def test_page_and_what_came_meanwhile(self) -> None:
+        """What was remembered during a read is not held with a page that fills memory already."""
+        self.house.close(self.phone)
+        self.publish(*self.numbers(7, KIB))
+        self.house.settle()
+        self.house.store.hold_reads = True
+        self.phone = Phone(self.memory)
+        self.phone.is_writable = False
+        self.house.open(self.phone)
+        self.publish(*[b"n" * KIB] * 3)
+        self.house.settle()
+        self.assertLessEqual(self.waits(self.phone), 10 * KIB)
+        self.phone.is_writable = True
+        self.phone.session.pump()
+        self.house.settle()
+        self.assertEqual([*self.numbers(7, KIB), *[b"n" * KIB] * 3], self.phone.payloads())
+
     def test_takeover_while_reading(self) -> None:
         """A page that was read for an older connection is nobody's; so is one that failed."""
         for fails in (False, True):
