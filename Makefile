@@ -3,6 +3,7 @@
 #   make run  [ARGS="--auth=x509"]     start the server in the foreground; Ctrl-C ends it
 #   make test [TESTS=tests.mqtt]       run the tests
 #   make check                         all that has to pass before a change lands
+#   make fuzz  [FUZZ=3600]             fuzz MQTT for so many seconds; make test does it for a few
 #   make venv                          only the virtual environment
 
 PYTHON ?= python3
@@ -10,11 +11,12 @@ VENV   ?= .venv
 ARGS   ?=
 TESTS  ?= tests
 JOBS   ?= 2
+FUZZ   ?= 3600
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: run test check lint types coverage venv interop clean
+.PHONY: run test check lint types coverage fuzz venv interop clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd --nodaemon --pidfile= mainflux $(ARGS)
@@ -45,6 +47,11 @@ coverage: $(VENV)/.dev
 	@$(SHOW_TABLES)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_bounds.py
+
+# A failure names the number that repeats it alone: MF_FUZZ_SEED=... make fuzz
+fuzz: $(VENV)/.tested
+	@MF_FUZZ_SECONDS=$(FUZZ) $(BIN)/python -m twisted.trial --temp-directory=_trial_temp \
+	    tests.mqtt.test_fuzz tests.mqtt.test_fuzz_codec tests.adapters.test_mqtt_fuzz
 
 # Node's ws and mqtt, which some of tests/interop drive; they are skipped without.
 interop: tests/interop/node_modules/.package-lock.json
