@@ -345,7 +345,8 @@ class MQTTProtocol(Protocol):
         """Find out who it is. The core holds what follows the CONNECT until then, and we stop reading."""
         adapter = self._adapter
         if adapter.is_over_limit(self._address):
-            code = mqtt.USE_ANOTHER_SERVER if adapter.server_reference else mqtt.QUOTA_EXCEEDED
+            knows_another = adapter.server_reference and self._connection.version >= mqtt.MQTT_5_0
+            code = mqtt.USE_ANOTHER_SERVER if knows_another else mqtt.QUOTA_EXCEEDED
             self.close(code, "too many connections")
             return
         self.read(False)

@@ -22,7 +22,7 @@ from tests.adapters.fakes import Wire
 from tests.adapters.mqtt_case import MQTTTestCase, disconnects_in, packets
 
 TOPIC = "channels/c/messages"
-KEPT = {properties.SESSION_EXPIRY_INTERVAL: 60}
+KEPT: dict[int, object] = {properties.SESSION_EXPIRY_INTERVAL: 60}
 
 
 class CommitTestCase(MQTTTestCase):
