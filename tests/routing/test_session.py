@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.durable import NEVER, RELEASED
@@ -80,6 +81,19 @@ class KeptTests(SessionCase):
         self.phone.session.pubrec(packet_id, 0)  # once it is on the disk it is said again
         self.house.settle()
         self.assertEqual((3, commits), (len(self.phone.sent), self.house.store.commits))
+
+    def test_gone_before_the_commit(self) -> None:
+        """What waits for a commit is not sent on a connection that is over; the next one gets it."""
+        self.publish(b"2", qos=2)
+        self.house.settle()
+        self.house.store.hold = True
+        self.publish(b"later", qos=2)
+        self.phone.acknowledge("pubrec")
+        self.house.close(self.phone)
+        phone = self.connect()
+        self.house.settle()
+        self.assertEqual((1, 2), (len(self.phone.sent), len(phone.sent)))
+        self.assertEqual([b"2", b"later"], self.memory.got[2])
 
     def test_answered_early(self) -> None:
         """What the client answers before it was sent is not sent, and its number is not used twice."""
@@ -329,6 +343,21 @@ class PagingTests(SessionCase):
         self.publish(b"live")
         self.assertEqual(b"live", phone.payloads()[-1])
         self.assertEqual((36, 1), (len(phone.sent), self.house.store.reads))
+
+    def test_read_and_remembered(self) -> None:
+        """What came while a page waited for its commit is in the page, and is sent once."""
+        self.house.close(self.phone)
+        phone = Phone(self.memory)
+        thing = self.house.rights.thing(self.phone.session.thing.id)
+        opened = Deferred.fromCoroutine(self.house.sessions.open(thing, "phone", False, NEVER, phone, None))
+        self.house.settle()
+        phone.session, _ = self.successResultOf(opened)
+        self.publish(b"first")
+        phone.session.attach(phone, 10)
+        self.publish(b"second")
+        self.house.settle()
+        self.assertEqual([b"first", b"second"], phone.payloads())
+        self.assertEqual(1, self.house.store.reads)
 
     def test_too_much_during_a_read(self) -> None:
         """What is too much to be remembered during a read is read later."""

@@ -391,6 +391,16 @@ class WillTests(SessionsCase):
         self.house.clock.advance(100)
         self.assertEqual({}, self.house.store.load().wills)
 
+    def test_forgotten_on_the_disk(self) -> None:
+        """One that a newer connection took the place of, without a will, is not found after a crash."""
+        self.house.close(self.house.open(will=self.will(100))[0])
+        self.house.settle()
+        self.house.open()
+        self.house.settle()
+        self.after_crash()
+        self.house.clock.advance(200)
+        self.assertEqual([], self.wills())
+
     def test_crash_reaches_all(self) -> None:
         """At QoS 1 they are in the queues of sessions that are restored after them."""
         will = KeptWill(mqtt("channels/c/messages/will", 1, payload=b"now"))
