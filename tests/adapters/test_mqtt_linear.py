@@ -1,0 +1,142 @@
+"""What one client can make the whole server do is linear in what it sends; counted in calls, not timed."""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.budget import Budget
+from mfserver.message import Message
+from mfserver.mqtt.encode import encode
+from mfserver.mqtt.limits import Limits
+from mfserver.mqtt.packets import (
+    Connect,
+    Pingreq,
+    Puback,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Subscribe,
+    Subscription,
+    Unsubscribe,
+)
+from mfserver.routing.retained import Retained
+from mfserver.topic import TopicFilter
+from tests.adapters.fakes import House, Wire
+from tests.adapters.mqtt_case import disconnects
+
+_TOPIC: Final = "channels/c/messages"
+_DEEP: Final = _TOPIC + "/a" * 120
+_QUOTA_EXCEEDED: Final = 0x97
+
+
+def _subscribe(times: int) -> bytes:
+    """A topic filter, many times in one SUBSCRIBE."""
+    return encode(Subscribe(1, [Subscription(_TOPIC, 1)] * times), 5)
+
+
+def _deep_filters(times: int) -> bytes:
+    """The same two deep topic filters, subscribed to and given up again and again."""
+    filters = [_DEEP, _TOPIC + "/+" * 120]
+    pair = encode(Subscribe(1, [Subscription(one) for one in filters]), 5) + encode(
+        Unsubscribe(2, filters), 5
+    )
+    return pair * (times // 8)
+
+
+def _retained(times: int) -> bytes:
+    """Retained messages of as many deep topics."""
+    return b"".join(encode(Publish(f"{_DEEP}/{n}", b"x", retain=True), 5) for n in range(times // 20))
+
+
+_KINDS: Final[tuple[Callable[[int], bytes], ...]] = (
+    _subscribe,
+    _deep_filters,
+    _retained,
+    lambda times: encode(Pingreq(), 5) * times,
+    lambda times: encode(Unsubscribe(1, [_TOPIC] * times), 5),
+    lambda times: encode(Publish(_TOPIC, b""), 5) * times,
+    lambda times: encode(Publish(_TOPIC, b"", 2, True, packet_id=1), 5) * times,
+    lambda times: encode(Puback(7), 5) * times,
+    lambda times: encode(Pubrec(7), 5) * times,
+    lambda times: encode(Pubrel(7), 5) * times,
+)
+
+
+class Counting(Retained):
+    """Retained messages that count how many are handed out.
+
+    :ivar given: messages.
+    """
+
+    given = 0
+
+    def match(self, topic_filter: TopicFilter) -> list[Message]:
+        found = super().match(topic_filter)
+        self.given += len(found)
+        return found
+
+
+class LinearTests(SynchronousTestCase):
+    """One client with a session that outlives its connection."""
+
+    def setUp(self) -> None:
+        self.house = house = House()
+        house.mqtt.limits = Limits()
+        house.mqtt.budget = house.budget = Budget(1 << 20)
+        house.retained._max_bytes = 1 << 24
+        house.thing("alice", "c")
+
+    def connect(self) -> Wire:
+        """A connection."""
+        wire = self.house.mqtt_wire()
+        packet = Connect(5, "a", user_name="alice", password=b"key-of-alice", properties={0x11: 100})
+        wire.receive(encode(packet, 5))
+        self.house.clock.advance(1)
+        wire.take()
+        return wire
+
+    def calls(self, data: bytes) -> int:
+        """How many functions are called, in Python or in C, until all of this is answered."""
+        self.setUp()
+        wire = self.connect()
+        calls = 0
+
+        def count(_frame: FrameType, event: str, _argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            for start in range(0, len(data), 4096):
+                wire.protocol.dataReceived(data[start : start + 4096])
+                self.house.end_turn()
+        finally:
+            sys.setprofile(before)
+        self.assertFalse(wire.disconnecting, self.house.reports)
+        return calls
+
+    def test_twice_the_packets_are_twice_the_work(self) -> None:
+        """Whatever a client repeats costs each time the same."""
+        for index, kind in enumerate(_KINDS):
+            once, twice = self.calls(kind(400)), self.calls(kind(800))
+            self.assertGreater(once, 200, index)
+            self.assertLessEqual(twice, 2.2 * once, index)
+
+    def test_a_filter_that_stands_there_often_brings_no_more_than_may_wait(self) -> None:
+        """Each time it brings the retained messages again, but not more than may wait: then it is the end."""
+        house = self.house
+        house.sessions.retained = retained = Counting(100, 100_000, lambda *_: None, house.now)
+        for number in range(20):
+            retained.keep(Message("c", (str(number),), str(number), "t", "mqtt", b"x", "", 0, 0, True))
+        wire = self.connect()
+        wire.protocol.pauseProducing()  # it does not read
+        many = encode(Subscribe(1, [Subscription(f"{_TOPIC}/#")] * 4000), 5)
+        wire.protocol.dataReceived(many)
+        house.clock.advance(1)
+        self.assertGreaterEqual(retained.given, 20)
+        self.assertLessEqual(retained.given, 1000)
+        self.assertEqual(disconnects(wire), [_QUOTA_EXCEEDED])
