@@ -63,6 +63,7 @@ class DiskFullTests(SynchronousTestCase):
             Speaker(self.crowd, f"speaker-{version}", self.topic, version=version, user=user)
             for version in (4, 5)
         ]
+        self.newcomer = Speaker(self.crowd, "newcomer", self.topic, version=5, user=user, expiry=0)
         self.listeners = [
             Archive(
                 self.crowd, f"listener-{version}-{there}", version=version, user=user, may_miss=self.may_miss
@@ -81,7 +82,7 @@ class DiskFullTests(SynchronousTestCase):
         name, qos = series
         if name == "http":
             return self.by_http[number] != 202
-        return any(name == s.client_id and number in s.refused[qos] for s in self.speakers)
+        return any(name == s.client_id and number in s.refused[qos] for s in (*self.speakers, self.newcomer))
 
     def establish(self) -> None:
         """Two subscribers are there, two are away; everybody has published, and there was room."""
@@ -138,14 +139,15 @@ class DiskFullTests(SynchronousTestCase):
         return sum(map(len, speaker.refused.values())) >= 20
 
     def check_refusals(self) -> None:
-        """0x97 and nothing else for 5.0, silence for 3.1.1, 503 or silence over HTTP; one line says why."""
+        """0x97 and nothing else for 5.0, silence for 3.1.1, 503 over HTTP; one line says why."""
         old, new = self.speakers
         self.assertEqual({1: {}, 2: {}}, old.refused)
         self.assertTrue(old.unacknowledged, "3.1.1 knows no refusal, so something must be waiting")
         codes = {*new.refused[1].values(), *new.refused[2].values()}
         self.assertLessEqual(codes, {QUOTA_EXCEEDED})
         self.assertTrue(codes or new.unacknowledged)
-        self.assertIn(self.post(), (503, 0))
+        self.check_newcomer()
+        self.assertEqual(503, self.post())
         with Wire(self.server, "http", timeout=STALLED) as wire:
             wire.send(
                 request("POST", "/things", b"{}", Authorization=self.token, Content_Type="application/json")
@@ -156,12 +158,29 @@ class DiskFullTests(SynchronousTestCase):
         self.assertLessEqual(len(said), 2, "one line says why, another may say what that means")
         self.assertLess(memory(self.server.process.pid) - self.base, MAX_GROWN)
 
+    def check_newcomer(self) -> None:
+        """Who comes now and asks for nothing that lasts is let in, and told that there is no room."""
+        newcomer = self.newcomer
+        newcomer.open(self.place)
+        self.crowd.until(lambda: newcomer.is_open, "a newcomer is let in")
+        newcomer.speak(1)
+        newcomer.speak(2)
+        self.crowd.until(lambda: newcomer.is_content, "a newcomer is answered")
+        self.assertEqual({1: {0: QUOTA_EXCEEDED}, 2: {0: QUOTA_EXCEEDED}}, newcomer.refused)
+        newcomer.leave()
+
     def recover(self) -> None:
         """Everybody comes back if need be, and gets what is theirs."""
         clients: list[Client] = [*self.speakers, *self.listeners]
+        self.crowd.until(
+            lambda: all(client.is_open or client.is_closed for client in clients),
+            "who waits for a CONNACK gets one",
+            PATIENCE,
+        )
         for client in clients:
             if client.is_closed:
                 client.open(self.place)
+        self.crowd.until(lambda: all(client.is_open for client in clients), "all are there", PATIENCE)
         self.crowd.until(lambda: all(s.is_content for s in self.speakers), "what waited is taken", PATIENCE)
         told = [dict(speaker.refused[qos]) for speaker in self.speakers for qos in (1, 2)]
         for speaker, qos in itertools.product(self.speakers, (1, 2)):
@@ -191,7 +210,7 @@ class DiskFullTests(SynchronousTestCase):
         refused = [
             (listener.client_id, (s.client_id, qos), number)
             for listener in self.listeners
-            for s in self.speakers
+            for s in (*self.speakers, self.newcomer)
             for qos in (1, 2)
             for number in listener.numbers[s.client_id, qos]
             if number in s.refused[qos]
@@ -227,6 +246,10 @@ class DiskFullTests(SynchronousTestCase):
         self.establish()
         self.fill()
         self.check_refusals()
+        for listener in self.listeners:
+            if listener.is_closed:
+                listener.open(self.place)  # it waits, or is refused
+        self.crowd.run(0.5)
         self.disk.clear()
         self.recover()
         self.judge("the disk is full, and has room again")
