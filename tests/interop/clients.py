@@ -44,7 +44,10 @@ def mark(payload: bytes) -> str:
 
 @dataclass(frozen=True)
 class Door:
-    """A way into a server: as whom, on which channel, with TLS or without."""
+    """A way into a server: as whom, on which channel, with TLS or without.
+
+    :ivar alpn: MQTT goes to the HTTPS port, where ALPN tells it from HTTP.
+    """
 
     server: RunningServer
     thing: str
@@ -52,6 +55,7 @@ class Door:
     channel: str
     tls: bool = False
     certificate: tuple[str, str] | None = None
+    alpn: bool = False
 
     @property
     def topic(self) -> str:
@@ -67,6 +71,8 @@ class Door:
 
     def port(self, protocol: str) -> int:
         """The port on which ``http``, ``ws`` or ``mqtt`` is spoken here."""
+        if self.alpn and protocol == "mqtt":
+            return self.server.port("https")
         return self.server.port({"ws": "http"}.get(protocol, protocol) + "s" * self.tls)
 
     def url(self, protocol: str) -> str:
@@ -224,6 +230,7 @@ class Node(_Process):
             "protocolVersion": version,
             "reconnectPeriod": 0,
             **({"protocolId": "MQIsdp"} if version == 3 else {}),
+            **({"ALPNProtocols": ["mqtt"]} if door.alpn else {}),
             **more,
         }
         self._tell(do="open", name=name, kind="mqtt", url=url, options=options, files=door.files)
@@ -310,6 +317,8 @@ def mosquitto(door: Door, version: str) -> list[str]:
     """The arguments that mosquitto_pub and mosquitto_sub share."""
     names = {"ca": "--cafile", "cert": "--cert", "key": "--key"}
     files = [argument for name, path in door.files.items() for argument in (names[name], path)]
+    if door.alpn:
+        files += ["--tls-alpn", "mqtt"]
     return [
         "-h",
         "localhost",

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO, Final
 
 from tests.interop.client_case import ClientCase
@@ -37,10 +38,15 @@ class MqttCase(ClientCase):
         self.topic = self.way.topic
 
     def ways(self) -> dict[str, Way]:
-        """Every transport of MQTT, by name."""
-        plain = self.way
-        secure = Door(plain.server, plain.thing, plain.key, plain.channel, tls=True)
-        return {"tcp": (plain, False), "tls": (secure, False), "ws": (plain, True), "wss": (secure, True)}
+        """Every transport of MQTT, by name; ``alpn`` is the one on the HTTPS port."""
+        secure = replace(self.way, tls=True)
+        return {
+            "tcp": (self.way, False),
+            "tls": (secure, False),
+            "alpn": (replace(secure, alpn=True), False),
+            "ws": (self.way, True),
+            "wss": (secure, True),
+        }
 
     def restart_server(self) -> None:
         """Stop the server that all tests share, and start it again on its data directory and other ports."""

@@ -42,6 +42,7 @@ class Paho:
         clean: bool = True,
         expiry: int = 0,
         port: int = 0,
+        keepalive: int = 60,
         properties: dict[str, Any] | None = None,
         prepare: Callable[[paho.Client], object] = lambda client: None,
     ) -> None:
@@ -57,7 +58,13 @@ class Paho:
         client.username_pw_set(door.thing, door.key)
         if door.tls:
             files = door.files
-            client.tls_set(files["ca"], files.get("cert"), files.get("key"), cert_reqs=ssl.CERT_REQUIRED)
+            client.tls_set(
+                files["ca"],
+                files.get("cert"),
+                files.get("key"),
+                cert_reqs=ssl.CERT_REQUIRED,
+                alpn_protocols=["mqtt"] if door.alpn else None,
+            )
         client.on_message = self._message
         client.on_connect = lambda *a: self._event(
             "open", code=a[3].value, session=a[2].session_present, properties=_shown_by_paho(a[4])
@@ -73,6 +80,7 @@ class Paho:
         client.connect(
             "localhost",
             port or door.port("ws" if websocket else "mqtt"),
+            keepalive,
             clean_start=MQTT_CLEAN_START_FIRST_ONLY if clean or version < 5 else False,
             properties=paho_properties("Connect", **said) if version >= 5 else None,
         )

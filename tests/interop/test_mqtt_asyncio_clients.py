@@ -45,7 +45,12 @@ def in_asyncio(test: Test) -> Callable[[Any], None]:
 
 def trust(door: Door) -> ssl.SSLContext | None:
     """What a client of a TLS port trusts."""
-    return ssl.create_default_context(cafile=door.server.ca) if door.tls else None
+    if not door.tls:
+        return None
+    context = ssl.create_default_context(cafile=door.server.ca)
+    if door.alpn:
+        context.set_alpn_protocols(["mqtt"])
+    return context
 
 
 # --- aiomqtt --------------------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ class AioMqttTests(MqttCase):
             running = [tasks.create_task(share(member)) for member in members]
             for _ in members:
                 await ready.acquire()
-            texts = [str(number).encode() for number in range(36)]
+            texts = [str(number).encode() for number in range(45)]
             async with aio("sender", (self.way, False)) as sender:
                 for text in texts:
                     await sender.publish(self.topic, text, qos=1)
@@ -281,11 +286,11 @@ class Gmqtt:
 
 
 class GmqttTests(MqttCase):
-    """gmqtt: MQTT 3.1.1 and 5.0 over TCP and TLS."""
+    """gmqtt: MQTT 3.1.1 and 5.0 over TCP and TLS, also on the HTTPS port."""
 
     def each_way(self) -> Iterator[tuple[str, Door, int]]:
         for version in 4, 5:
-            for where in "tcp", "tls":
+            for where in "tcp", "tls", "alpn":
                 yield f"gmqtt {version} {where}", self.ways()[where][0], version
 
     def resumable(self, name: str, door: Door, version: int = 5, **more: Any) -> Gmqtt:

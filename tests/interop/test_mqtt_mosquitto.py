@@ -39,25 +39,24 @@ class QosTests(MosquittoCase):
 
     def test_every_version_and_qos(self) -> None:
         """What comes, comes with the lower QoS of publishing and subscribing."""
-        secure = self.ways()["tls"][0]
+        secure, shared_port = (self.ways()[name][0] for name in ("tls", "alpn"))
         subscribers = {
             (version, qos): self.subscriber(f"{version} {qos}", version, qos=qos, door=door)
-            for version, door in zip(VERSIONS, (self.way, secure, secure), strict=True)
+            for version, door in zip(VERSIONS, (self.way, secure, shared_port), strict=True)
             for qos in range(3)
         }
         for (_, qos), subscriber in subscribers.items():
             self.assertEqual([qos], subscriber.subscribed)
         published = [(version, qos) for version in VERSIONS for qos in range(3)]
+        doors = {"": self.way, " tls": secure, " alpn": shared_port}
         for version, qos in published:
-            self.publish(f"{version} {qos}", version=version, qos=qos)
-            self.publish(f"{version} {qos} tls", version=version, qos=qos, door=secure)
+            for where, door in doors.items():
+                self.publish(f"{version} {qos}{where}", version=version, qos=qos, door=door)
         expected = Counter(
-            (mark(f"{version} {qos}{where}".encode()), qos)
-            for version, qos in published
-            for where in ("", " tls")
+            (mark(f"{version} {qos}{where}".encode()), qos) for version, qos in published for where in doors
         )
         for (version, granted), subscriber in subscribers.items():
-            heard = subscriber.inbox.wait(len(published) * 2)
+            heard = subscriber.inbox.wait(len(published) * len(doors))
             self.assertEqual(
                 Counter({(text, min(qos, granted)): count for (text, qos), count in expected.items()}),
                 Counter((one.mark, one.qos) for one in heard),
