@@ -2,12 +2,18 @@
 
 from typing import Any, Final
 
-__all__ = ["Message", "HTTP", "WS", "MQTT", "COAP"]
+__all__ = ["Message", "HTTP", "WS", "MQTT", "COAP", "text_size"]
 
 HTTP: Final = "http"
 WS: Final = "ws"
 MQTT: Final = "mqtt"
 COAP: Final = "coap"
+
+#: What of a topic everybody expects who counts messages: characters and levels of a subtopic.
+_CHARACTERS: Final = 256
+_LEVELS: Final = 16
+#: Bytes of an object that holds a text, or two.
+_OBJECT: Final = 56
 
 
 class Message:
@@ -29,6 +35,8 @@ class Message:
     :ivar origin: the subscriber that published it, for MQTT 5's No Local; None where there is none.
     :ivar expires: when it is not worth delivering any more, in nanoseconds since 1970; 0 for never.
     :ivar key: its number on the disk, shared by all queues that it waits in; 0 while it stands in none.
+    :ivar size: bytes of its payload, and of its topic and properties where these are not the usual few: what
+        it counts as where messages wait.
     :ivar encoded: what adapters keep here so that a packet for a thousand subscribers is encoded once.
     """
 
@@ -47,6 +55,7 @@ class Message:
         "publisher",
         "qos",
         "retain",
+        "size",
         "subtopic",
     )
 
@@ -80,9 +89,30 @@ class Message:
         self.origin = origin
         self.expires = expires
         self.key = 0
+        self.size = len(payload)
+        if properties or len(levels) > _LEVELS or sum(map(len, levels)) > _CHARACTERS:
+            self.size += _size(levels, properties)
         self.encoded: dict[int, object] = {}
 
     @property
     def topic(self) -> str:
         """The topic name as MQTT clients receive it, without a leading ``/``."""
         return "/".join(("channels", self.channel, "messages", *self.levels))
+
+
+def _size(levels: tuple[str, ...], properties: dict[int, object] | None) -> int:
+    """Bytes in memory of a topic's levels and of properties; on a disk they take less."""
+    size = sum(map(text_size, levels))
+    for value in (properties or {}).values():
+        if isinstance(value, list):  # user properties
+            size += sum(_OBJECT + text_size(name) + text_size(text) for name, text in value)
+        elif isinstance(value, str):
+            size += text_size(value)
+        else:
+            size += _OBJECT + (len(value) if isinstance(value, bytes) else 0)
+    return size
+
+
+def text_size(text: str) -> int:
+    """Bytes in memory of a text, about; the same each time, which ``sys.getsizeof`` is not."""
+    return _OBJECT + (len(text) if text.isascii() else 4 * len(text))

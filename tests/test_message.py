@@ -31,3 +31,18 @@ class MessageTests(SynchronousTestCase):
         one, other = (Message("c", (), "", "t", message.WS, b"", "", 0) for _ in range(2))
         one.encoded[1] = b"x"
         self.assertEqual(other.encoded, {})
+
+    def test_what_is_long_counts(self) -> None:
+        """A message counts as its payload, and as long topics and properties besides: they take room, too."""
+
+        def size(levels: tuple[str, ...] = (), properties: dict[int, object] | None = None) -> int:
+            return Message("c", levels, "", "t", message.MQTT, b"12345", "", 0, properties=properties).size
+
+        self.assertEqual(5, size(("a",) * 16))
+        self.assertEqual(5, size(("a" * 256,)))
+        self.assertGreater(size(("." * 60_000,)), 60_000)
+        self.assertGreater(size(("a",) * 125), 125 * 40)
+        self.assertGreater(size((), {8: "t" * 60_000}), 60_000)
+        self.assertGreater(size((), {9: b"c" * 60_000}), 60_000)
+        pairs: list[tuple[str, str]] = [("name" * 10, "value")] * 1024
+        self.assertGreater(size((), {38: pairs}), 1024 * 150)

@@ -137,7 +137,7 @@ class Journal:
         """A topic has another retained message, or none. At QoS 0 nobody waits for it."""
         self._changes.retained[channel, levels] = message
         if message is not None:
-            self._changes.size += len(message.payload)
+            self._changes.size += message.size
         self._recorded(1 if message is None else message.qos)
 
     def channel_gone(self, channel: str) -> None:

@@ -9,11 +9,10 @@ levels takes much more than it has characters.
 
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from sys import getsizeof
 from typing import Final
 
 from mfserver.errors import Overloaded
-from mfserver.message import Message
+from mfserver.message import Message, text_size
 from mfserver.topic import TopicFilter
 
 __all__ = ["Retained"]
@@ -254,18 +253,12 @@ def _copy(message: Message) -> Message:
 
 def _node_size(level: str) -> int:
     """Bytes of a node."""
-    return _NODE + getsizeof(level)
+    return _NODE + text_size(level)
 
 
 def _message_size(message: Message) -> int:
     """Bytes of a message in its node, with the topic that it holds itself."""
-    size = _MESSAGE + getsizeof(message.payload) + getsizeof(message.channel) + getsizeof(message.subtopic)
-    size += getsizeof(message.content_type) + getsizeof(message.publisher)
-    size += getsizeof(message.levels) + sum(map(getsizeof, message.levels))
-    if message.properties:
-        size += getsizeof(message.properties)
-        for value in message.properties.values():
-            size += getsizeof(value)
-            if isinstance(value, list):  # user properties
-                size += sum(getsizeof(pair) + sum(map(getsizeof, pair)) for pair in value)
-    return size
+    size = _MESSAGE + message.size + text_size(message.subtopic) + text_size(message.content_type)
+    return (
+        size + text_size(message.channel) + text_size(message.publisher) + sum(map(text_size, message.levels))
+    )

@@ -26,7 +26,7 @@ from mfserver.routing.queue import Queue
 
 __all__ = ["Bounds", "Client", "ClientSession", "Shared"]
 
-#: What a message costs besides its payload: objects, rows, topic.
+#: What a message costs besides its size: objects, rows, a usual topic.
 _OVERHEAD: Final = 256
 #: Deliveries that are read from the disk at once.
 _PAGE: Final = 100
@@ -143,7 +143,7 @@ class ClientSession:
     def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         if self._feed:  # the older one first
             self._hand_over_retained(self._feed.pop((message.channel, message.levels), []))
-        delivery = Delivery(message, qos, retain, identifiers, len(message.payload) + _OVERHEAD)
+        delivery = Delivery(message, qos, retain, identifiers, message.size + _OVERHEAD)
         if self.is_kept and (qos or self._is_behind()):
             self._keep(delivery)  # [MQTT-3.1.2-23], of 3.1.1 [MQTT-3.1.2-5]
         elif self.client is not None:
@@ -158,7 +158,7 @@ class ClientSession:
             elif self.client is None:
                 continue
             elif self._fed < self._shared.bounds.retained:
-                delivery = Delivery(message, lower, True, identifiers, len(message.payload) + _OVERHEAD)
+                delivery = Delivery(message, lower, True, identifiers, message.size + _OVERHEAD)
                 self._feed.setdefault((message.channel, message.levels), []).append(delivery)
                 self._fed += 1
             else:
