@@ -13,14 +13,14 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from types import FrameType
 from typing import Final
 
 __all__ = ["Campaign", "Hang"]
 
-#: Seconds of computing after which one execution counts as one that never ends; most need a thousandth.
+#: Most executions need some thousandths of a second.
 _ENDLESS: Final = 30.0
 
 
@@ -34,15 +34,26 @@ class Campaign:
     :param name: what is fuzzed.
     :param least: executions that are done even when the time is over: so many reach all that there is.
     :param share: of the time of all.
+    :param environ: where the variables stand.
+    :param endless: seconds of computing after which one execution counts as one that never ends.
     :ivar reached: how often what was reached; an execution counts in it what it sees.
     """
 
-    def __init__(self, name: str, least: int, share: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        least: int,
+        share: float,
+        environ: Mapping[str, str] = os.environ,
+        endless: float = _ENDLESS,
+    ) -> None:
         self.name = name
         self.reached: Counter[str] = Counter()
         self.executions = 0
         self._least = least
-        said = os.environ.get("MF_FUZZ_SECONDS")
+        self._endless = endless
+        self._only = environ.get("MF_FUZZ_SEED")
+        said = environ.get("MF_FUZZ_SECONDS")
         self._tells = bool(said)
         self._seconds = share * float(said or 8)
 
@@ -51,7 +62,7 @@ class Campaign:
 
         :raises AssertionError: an execution failed; its text says with which seed.
         """
-        only = os.environ.get("MF_FUZZ_SEED")
+        only = self._only
         first = int(only) if only else secrets.randbelow(1 << 40)
         start = time.monotonic()
         before = signal.signal(signal.SIGVTALRM, _hang)
@@ -68,12 +79,14 @@ class Campaign:
 
     def missing(self, *expected: str) -> list[str]:
         """What of this was never reached. One repeated execution reaches little: then nothing is missing."""
-        if os.environ.get("MF_FUZZ_SEED"):
+        if self._only:
             return []
         return [what for what in expected if not self.reached[what]]
 
     def _once(self, execute: Callable[[Random, Counter[str]], None], seed: int) -> None:
-        signal.setitimer(signal.ITIMER_VIRTUAL, _ENDLESS)  # of computing: a busy machine makes nothing a hang
+        signal.setitimer(
+            signal.ITIMER_VIRTUAL, self._endless
+        )  # of computing: a busy machine makes nothing a hang
         self.executions += 1
         try:
             execute(Random(seed), self.reached)
@@ -89,4 +102,4 @@ class Campaign:
 
 
 def _hang(_number: int, _frame: FrameType | None) -> None:
-    raise Hang(f"no end after {_ENDLESS} s of computing")
+    raise Hang("no end after so many seconds of computing")
