@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -259,6 +260,13 @@ class Node(_Process):
     def close(self, name: str) -> None:
         """Close without a word; a WebSocket says goodbye."""
         self._tell(do="close", name=name)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile, none of its clients does anything."""
+        self._process.send_signal(signal.SIGSTOP)
+        yield
+        self._process.send_signal(signal.SIGCONT)
 
     def end(self, name: str, **options: Any) -> None:
         """Say DISCONNECT and close. :param options: its reason code and properties, by Node's names."""

@@ -42,7 +42,6 @@ class Paho:
         clean: bool = True,
         expiry: int = 0,
         port: int = 0,
-        keepalive: int = 60,
         properties: dict[str, Any] | None = None,
         prepare: Callable[[paho.Client], object] = lambda client: None,
     ) -> None:
@@ -80,7 +79,6 @@ class Paho:
         client.connect(
             "localhost",
             port or door.port("ws" if websocket else "mqtt"),
-            keepalive,
             clean_start=MQTT_CLEAN_START_FIRST_ONLY if clean or version < 5 else False,
             properties=paho_properties("Connect", **said) if version >= 5 else None,
         )
