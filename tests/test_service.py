@@ -22,6 +22,7 @@ from twisted.trial.unittest import TestCase
 
 from mfserver import __version__
 from mfserver.ca import authority
+from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import Connack, Connect, Disconnect, Publish, Suback, Subscribe, Subscription
 from mfserver.service import MainfluxService
@@ -235,6 +236,36 @@ class RunningTests(ServiceTestCase):
         self.assertEqual(0x8B, disconnect.reason_code)
         await listener.lost
         await browser.lost
+
+    async def test_sessions_survive(self) -> None:
+        """What waits for a client that is away is there after a new start, and so is what was retained."""
+        service = await self.start()
+        thing, key, topic = await self.provision()
+        connect = Connect(5, "a", False, user_name=thing, password=key.encode())
+        connect.properties = {properties.SESSION_EXPIRY_INTERVAL: 60}
+        listener = await self.connect("mqtt")
+        subscribe = Subscribe(1, [Subscription(f"{topic}/#", 2)])
+        listener.transport.write(encode(connect, 5) + encode(subscribe, 5))
+        await self.until(lambda: len(packets(listener.received)) == 2)
+        listener.transport.write(encode(Disconnect(), 5))
+        await listener.lost
+        self.assertEqual(202, (await self.ask("POST", f"/http/{topic}", {"n": "t"}, key))[0])
+        publisher = await self.connect("mqtt")
+        publisher.transport.write(
+            encode(Connect(4, "b", user_name=thing, password=key.encode()), 4)
+            + encode(Publish(f"{topic}/a", b"kept", 1, packet_id=1, retain=True), 4)
+        )
+        await self.until(lambda: len(packets(publisher.received, 4)) == 2)
+        await self.stop(service)
+        await self.start()
+        listener = await self.connect("mqtt")
+        listener.transport.write(encode(connect, 5) + encode(subscribe, 5))
+        await self.until(lambda: len(packets(listener.received)) == 5)
+        connack, *rest = packets(listener.received)
+        assert isinstance(connack, Connack)
+        self.assertTrue(connack.session_present)
+        heard = sorted((one.payload, one.qos, one.retain) for one in rest if isinstance(one, Publish))
+        self.assertEqual([(b"kept", 1, False), (b"kept", 1, True), (b'{"n": "t"}', 1, False)], heard)
 
     async def test_long_messages(self) -> None:
         """Where longer messages than a body of the API are allowed, the bounds that they meet grow too."""

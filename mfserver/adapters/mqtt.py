@@ -211,8 +211,6 @@ class MQTTProtocol(Protocol):
 
     def flush(self) -> None:
         """Write what the core has collected, and close after it where the core is done."""
-        if not self._over:
-            self._account()  # also what sending made it hold
         if self._over:
             return
         data = self._connection.data_to_send()
@@ -234,7 +232,7 @@ class MQTTProtocol(Protocol):
             return
         if self._client is not None:
             self._client.flushed()
-        self._read_on()
+        self._read_on()  # which counts what sending made the core hold, too
 
     # --- IPushProducer: the transport tells whether the client reads ---
 

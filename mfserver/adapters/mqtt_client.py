@@ -100,7 +100,6 @@ class MQTTClient:
     def lost(self) -> None:
         """The network connection is over."""
         self._answers.stop()
-        self._wanted.clear()
 
     def channel_lost(self, channel: ChannelId) -> None:
         """The thing may not use this channel any more."""
@@ -150,8 +149,9 @@ class MQTTClient:
     def publish_received(self, event: PublishReceived) -> None:
         packet = event.packet
         if packet.qos == 2 and packet.packet_id in self.session.state.received:
-            # [MQTT-4.3.3-10], of 3.1.1 [MQTT-4.3.3-2]: what it promised may still be under way
-            self._answer_publish(packet, self._committed())
+            # [MQTT-4.3.3-10], of 3.1.1 [MQTT-4.3.3-2]. While its commit is under way the first one's answer
+            # stands before this; what came on an older connection was committed before CONNACK.
+            self._answer_publish(packet, None)
             return
         if packet.qos == 2 and len(self.session.state.received) >= _UNRELEASED * self._limits.receive_maximum:
             self._link.fail(mqtt.RECEIVE_MAXIMUM_EXCEEDED, "it leaves too many QoS 2 messages unreleased")

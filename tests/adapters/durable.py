@@ -15,14 +15,19 @@ __all__ = ["DurableBus"]
 class DurableBus:
     """Put it in place of ``router.bus``.
 
-    :ivar commits: one for each message, in their order.
+    :ivar free: how many of the next messages leave nothing to commit.
+    :ivar commits: one for each other message, in their order.
     """
 
     def __init__(self, deliver: Callable[[Message], None]) -> None:
         self._deliver = deliver
+        self.free = 0
         self.commits: list[Deferred[None]] = []
 
-    def publish(self, message: Message) -> "Deferred[None]":
+    def publish(self, message: Message) -> "Deferred[None] | None":
         self._deliver(message)
+        if self.free:
+            self.free -= 1
+            return None
         self.commits.append(Deferred())
         return self.commits[-1]

@@ -1,5 +1,10 @@
 """What an answer promises is committed first; answers keep their order, whether they wait or not."""
 
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.adapters.mqtt_answers import Answers
 from mfserver.errors import Overloaded
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
@@ -274,6 +279,59 @@ class HoldUpTests(CommitTestCase):
         self.commit()
         self.commit()
         self.assertEqual("producing", other.producerState)
+
+
+class AnswersTests(SynchronousTestCase):
+    """The queue of answers by itself."""
+
+    def setUp(self) -> None:
+        self.sent: list[int] = []
+        self.failures: list[Failure] = []
+        self.answers = Answers(lambda: self.sent.append(0), self.failures.append)
+
+    def add(self, number: int, committed: "Deferred[None] | None") -> None:
+        """Answer with a number."""
+        self.answers.add(committed, lambda: self.sent.append(number))
+
+    def test_any_order_of_commits(self) -> None:
+        """Commits may come in any order: the answers do not."""
+        commits: list[Deferred[None]] = [Deferred() for _ in range(3)]
+        for number, commit in enumerate(commits, 1):
+            self.add(number, commit)
+        self.add(4, None)
+        commits[2].callback(None)
+        commits[0].callback(None)
+        self.assertEqual(([1, 0], 3), (self.sent, len(self.answers)))
+        commits[1].callback(None)
+        self.assertEqual(([1, 0, 2, 3, 4, 0], 0), (self.sent, len(self.answers)))
+
+    def test_failure(self) -> None:
+        """After the first failure nothing is answered, and nothing else is told."""
+        commits: list[Deferred[None]] = [Deferred() for _ in range(3)]
+        for number, commit in enumerate(commits, 1):
+            self.add(number, commit)
+        commits[1].errback(OSError())
+        commits[0].callback(None)
+        commits[2].errback(OSError())
+        self.assertEqual(([], 1), (self.sent, len(self.failures)))
+
+    def test_over(self) -> None:
+        """What is added when it is over is not answered, and its failure is nobody's."""
+        self.answers.stop()
+        self.add(1, None)
+        late: Deferred[None] = Deferred()
+        self.add(2, late)
+        late.errback(OSError())
+        self.add(3, succeed(None))
+        self.assertEqual(([], [], 0), (self.sent, self.failures, len(self.answers)))
+
+    def test_ends_within_an_answer(self) -> None:
+        """An answer that ends the connection is the last."""
+        commit: Deferred[None] = Deferred()
+        self.answers.add(commit, self.answers.stop)
+        self.add(1, None)
+        commit.callback(None)
+        self.assertEqual([0], self.sent)
 
 
 def _bare(packet: Packet) -> Packet:

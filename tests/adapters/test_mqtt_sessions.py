@@ -365,6 +365,21 @@ class WillTests(MQTTTestCase):
         self.assertEqual(1, len(self.house.sessions))
 
 
+class SmallClientTests(MQTTTestCase):
+    """A client that takes no packet as long as our CONNACK."""
+
+    def test_connack(self) -> None:
+        """It is closed without a word, and nothing of it is left."""
+        said: dict[int, object] = {properties.MAXIMUM_PACKET_SIZE: 5}
+        wire = self.house.mqtt_wire()
+        connect = Connect(5, "a", user_name="alice", password=b"key-of-alice", properties=said)
+        connect.will = Will(TOPIC, b"gone")
+        self.assertEqual(b"", wire.receive(encode(connect, 5)))
+        self.assertTrue(wire.disconnecting)
+        wire.lose()
+        self.assertEqual((0, []), (len(self.house.sessions), self.house.gate.logged_in))
+
+
 class OtherServerTests(MQTTTestCase):
     """Where another server is configured, 5.0 is told of it."""
 

@@ -118,6 +118,22 @@ class FloodTests(MQTTTestCase):
             self.assertEqual(["bob"], [str(thing) for thing, _ in self.house.gate.logged_in])
             self.assertEqual(1, len(self.house.mqtt.connections))
 
+    def test_lost_and_held_up(self) -> None:
+        """What is left of a client that we do not read on is lost with it."""
+        alice = self.connect("alice", 4)
+        bus = self.house.router.bus = DurableBus(lambda _: None)
+        bus.free = 5_000
+        alice.protocol.dataReceived(encode(Publish(TOPIC, b"x"), 4) * 10_000)
+        self.assertEqual(0, len(bus.commits))
+        alice.lose()
+        self.house.end_turn()
+        self.assertGreater(len(bus.commits), 0)
+        self.assertEqual(set(), self.house.mqtt.connections)
+        self.assertEqual([], self.house.gate.logged_in)
+        for commit in bus.commits:
+            commit.callback(None)
+        self.assertEqual(0, self.house.budget.used)
+
     def test_ended_when_it_was_lost(self) -> None:
         """Its thing may lose its rights, or another connection take its place, when it is lost already."""
         for end in (
@@ -223,6 +239,7 @@ class HeldUpTests(MQTTTestCase):
         class Prompt(DurableBus):
             def publish(self, message: Any) -> Any:
                 answer = super().publish(message)
+                assert answer is not None
                 answer.callback(None)
                 return answer
 
