@@ -31,6 +31,8 @@ _SUBTOPICS: Final = ("", "/a", "/a/b", "/x.y", "//")
 _FILTERS: Final = ("", "/#", "/+", "/a", "/a/#", "/+/b")
 _EXPIRIES: Final = (0, 0, 5, 300, 0xFFFF_FFFE, 0xFFFF_FFFF)
 _PLAYERS: Final = 4
+#: Seconds; its sums are exact, in nanoseconds too.
+_MOMENT: Final = 1 / 64
 _HAPPENS: Final = (
     *("time",) * 5,
     *("publish",) * 3,
@@ -277,7 +279,7 @@ class World:
             kind = "kill"  # before something is committed that was perhaps promised
         self.reached[f"happened: {kind}"] += 1
         if kind == "time":
-            house.clock.advance(random.choice((0.01, 1, 1, 6, 6, 200, 100_000)))
+            house.clock.advance(random.choice((_MOMENT, 1, 1, 6, 6, 200, 100_000)))
         elif kind == "disk":
             house.store.hold = not house.store.hold
             house.store.release()
@@ -331,14 +333,41 @@ class World:
 
     # --- the end ------------------------------------------------------------------------------------------
 
-    def end(self) -> None:
-        """Everybody leaves, every session ends, and nothing is left of them."""
+    def settle(self) -> None:
+        """All that waits is committed, answered and read: nothing waits any more for those who are there."""
         house = self.house
         house.store.fail, house.store.hold = None, False
         house.store.release()
         house.clock.advance(1)
         if house.gate.held is not None:
             self.login()
+        for _ in range(0 if self.lies else 200):
+            for player in self.players:
+                if player.wire is not None and player.wire.producer is not None:
+                    player.wire.producer.resumeProducing()
+                    self.say(player, player.client.answers())
+                self.hear(player)
+            house.clock.advance(_MOMENT)
+        for player in self.players:
+            if (
+                player.wire is not None
+                and player.client.is_connected
+                and not (self.lies or player.client.is_over)
+            ):
+                self.check_read(player.wire.protocol._client)
+
+    def check_read(self, client: Any) -> None:
+        """Everything that was for this client was sent to it, and acknowledged."""
+        if client is not None:
+            session = client.session
+            assert not session.state.waiting and not session.state.in_flight, session.state.in_flight
+            assert not session._queue.count and not session._queue.size, session._queue.count
+            self.reached["a session with nothing left to do"] += 1
+
+    def end(self) -> None:
+        """Everybody leaves, every session ends, and nothing is left of them."""
+        house = self.house
+        self.settle()
         for player in self.players:
             self.lose(player)
         house.clock.advance(1)

@@ -101,9 +101,7 @@ class Client:
         """The next packet after CONNECT."""
         random = self._random
         if self._answers and random.random() < 0.6:
-            if random.random() < 0.2:
-                self._answers.rotate()
-            return self._answers.popleft()
+            return self.answers()
         chance = random.random()
         if chance < 0.55:
             return self._publish()
@@ -112,6 +110,14 @@ class Client:
         if chance < 0.85:
             return self._subscribe(KINDS[Unsubscribe](random, self._version))
         return Pingreq()
+
+    def answers(self) -> Packet:
+        """The answer to what it got, in any order; a PINGREQ where it answered everything."""
+        if not self._answers:
+            return Pingreq()
+        if self._random.random() < 0.2:
+            self._answers.rotate()
+        return self._answers.popleft()
 
     def says_goodbye(self) -> Packet:
         """The last packet."""
