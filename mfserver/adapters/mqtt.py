@@ -276,9 +276,13 @@ class MQTTProtocol(Protocol):
         self._adapter.turn.add(self)
 
     def write_soon(self) -> None:
-        if self._connection.closed and not self._over:
-            self.fail(mqtt.QUOTA_EXCEEDED, "it does not read its answers")
+        if self._connection.closed and not self._is_feeding:
+            self._answers_not_taken()
         self._adapter.turn.add(self)
+
+    def _answers_not_taken(self) -> None:
+        """The core closed itself over an answer: it is one too many, or longer than the client takes."""
+        self.fail(mqtt.QUOTA_EXCEEDED, "it does not take its answers")
 
     def read(self, go_on: bool) -> None:
         if self._over:
@@ -323,6 +327,7 @@ class MQTTProtocol(Protocol):
             self._end()  # what is left of one that we do not read on is lost with it
 
     def _walk(self, events: list[Any]) -> None:
+        closed = self._connection.closed  # by one of these events
         for event in events:
             if self._over or self._is_failing:
                 return
@@ -331,6 +336,8 @@ class MQTTProtocol(Protocol):
                 self._EVENTS[type(event)](self, event)
             elif self._client is not None:
                 receive(self._client, event)
+        if self._connection.closed and not closed:
+            self._answers_not_taken()
 
     def _connection_failed(self, event: ConnectionFailed) -> None:
         self._adapter.report("an MQTT connection failed", f"{self._address}: {event.text}")

@@ -180,7 +180,7 @@ class MQTTClient:
         )
         journal = self._sessions.journal
         try:
-            # A client that cannot be told why is made to wait; see _hold_up.
+            # A client that cannot be told why is made to wait; see _answer.
             if not journal.stalled or self._connection.version >= mqtt.MQTT_5_0:
                 self._router.check(message)
             published = self._router.publish(message)

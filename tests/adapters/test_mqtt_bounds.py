@@ -208,6 +208,38 @@ class RetainedTests(Case):
 class AnswerTests(Case):
     """Answers that nobody reads are bounded too."""
 
+    def test_said_before_good_bye(self) -> None:
+        """What comes in one piece with a DISCONNECT has its answer no more, and that is nobody's mistake."""
+        wire = self.connect("bob", client_id="kept", properties={properties.SESSION_EXPIRY_INTERVAL: 60})
+        self.subscribe(wire, TOPIC, qos=2)
+        (publish, *_) = publishes(self.say(wire, Publish(TOPIC, b"x", 2, packet_id=1)))
+        before = len(self.house.sessions)
+        farewell = Disconnect(0, {properties.SESSION_EXPIRY_INTERVAL: 0})
+        said = (Pubrec(publish.packet_id, 0), Pubrec(77, 0), Pubrel(1, 0), Pubrel(77, 0), farewell)
+        self.assertEqual([], self.say(wire, *said))
+        self.assertEqual((before - 1, []), (len(self.house.sessions), self.house.reports))
+
+    def test_too_long(self) -> None:
+        """An answer that is longer than the client takes ends it: [MQTT-3.1.2-24]."""
+        wire = self.connect("alice", client_id="small", properties={properties.MAXIMUM_PACKET_SIZE: 30})
+        filters = [Subscription(f"{TOPIC}/{n}") for n in range(5)] * 6
+        self.assertEqual([], publishes(self.say(wire, Subscribe(1, filters))))
+        self.assertTrue(wire.disconnecting)
+        self.assertEqual(["an MQTT client is closed"], [kind for kind, _ in self.house.reports])
+
+    def test_too_long_after_a_commit(self) -> None:
+        """The same when it had to wait."""
+        said: dict[int, object] = {properties.MAXIMUM_PACKET_SIZE: 30, properties.SESSION_EXPIRY_INTERVAL: 60}
+        wire = self.connect("alice", client_id="small", properties=said)
+        filters = [Subscription(f"{TOPIC}/{n}") for n in range(5)] * 6
+        self.house.store.hold = True
+        self.say(wire, Subscribe(1, filters))
+        self.assertFalse(wire.disconnecting)
+        self.house.store.release()
+        self.house.end_turn()
+        self.assertTrue(wire.disconnecting)
+        self.assertEqual(["an MQTT client is closed"], [kind for kind, _ in self.house.reports])
+
     def test_pings(self) -> None:
         """A client that asks and asks and does not read is closed, with a line in the log."""
         self.new.producer.pauseProducing()
