@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
+from mfserver.certificates import CertificateQuery, CertificateRecord
 from mfserver.durable import Changes, Kept, KeptDelivery, SessionKey
 from mfserver.message import Message
 from mfserver.records import (
@@ -55,6 +56,8 @@ __all__ = [
     "IChannelStore",
     "IConnectionStore",
     "ISessionStore",
+    "ICertificateStore",
+    "IRevocations",
     "IStore",
 ]
 
@@ -160,6 +163,22 @@ class IPeer(Interface):
         :param now: seconds since 1970.
         :raises NotAuthorized: the certificate is not to be trusted any more.
         """
+
+
+class IRevocations(Interface):
+    """What certificates are revoked: by us, or by the lists of others."""
+
+    def check(leaf: Any, fingerprint: bytes, now: float) -> None:
+        """Ask, after every handshake and whenever a list has changed; it looks only into memory.
+
+        :param leaf: a cryptography.x509.Certificate that leads to a trust root.
+        :param fingerprint: SHA-256 of its DER.
+        :param now: seconds since 1970.
+        :raises NotAuthorized: it is revoked, or a list that has to be asked is too old.
+        """
+
+    def revoked(fingerprints: Iterable[bytes]) -> None:
+        """These are revoked from now on: their live connections end within a second."""
 
 
 class IAuthenticator(Interface):
@@ -299,6 +318,9 @@ class IThingStore(Interface):
     def by_key(key: str) -> "Deferred[Thing | None]":
         """The thing whose key this is: looked up by its HMAC, then compared in full, in constant time."""
 
+    def by_id(thing: ThingId) -> "Deferred[Thing | None]":
+        """A thing, whoever its owner is."""
+
     def page(owner: UserId, query: Query) -> "Deferred[Page[Thing]]":
         """A page of the owner's things."""
 
@@ -315,7 +337,10 @@ class IThingStore(Interface):
         """
 
     def remove(owner: UserId, thing: ThingId) -> "Deferred[bool]":
-        """Delete a thing and its connections. :return: whether there was one of this owner's."""
+        """Delete a thing and its connections, and revoke its certificates (cessationOfOperation).
+
+        :return: whether there was one of this owner's.
+        """
 
 
 class IChannelStore(Interface):
@@ -392,9 +417,7 @@ class ISessionStore(Interface):
         :raises Overloaded: it cannot be written now. Asked again later, nothing is done twice.
         """
 
-    def queued(
-        session: SessionKey, after: int, limit: int, max_bytes: int
-    ) -> "Deferred[list[KeptDelivery]]":
+    def queued(session: SessionKey, after: int, limit: int, max_bytes: int) -> "Deferred[list[KeptDelivery]]":
         """The deliveries of a session, in their order; what is not committed is not seen.
 
         :param after: the sequence number before the first.
@@ -403,6 +426,44 @@ class ISessionStore(Interface):
             comes however large it is.
         :raises Overloaded: it cannot be read now.
         """
+
+
+class ICertificateStore(Interface):
+    """The certificates that were issued for things; never a private key."""
+
+    def add(record: CertificateRecord, replaces: str | None = None) -> "Deferred[None]":
+        """Keep a certificate that is about to be handed out.
+
+        :param replaces: the serial number of the owner's certificate that it renews.
+        :raises NotFound: the thing is none of this owner's, or there is no certificate to renew.
+        :raises Conflict: the serial number is taken, or what it renews was revoked or renewed already.
+        """
+
+    def by_fingerprint(fingerprint: bytes) -> "Deferred[CertificateRecord | None]":
+        """The certificate with this fingerprint, in whatever state."""
+
+    def get(owner: UserId, serial: str) -> "Deferred[CertificateRecord]":
+        """One certificate. :raises NotFound: none of this owner's."""
+
+    def page(owner: UserId, query: CertificateQuery) -> "Deferred[Page[CertificateRecord]]":
+        """A page of the owner's certificates, the youngest first."""
+
+    def revoke(owner: UserId, serial: str, reason: str, now: int) -> "Deferred[CertificateRecord]":
+        """Revoke a certificate; one that is revoked stays as it is.
+
+        :param now: seconds since 1970.
+        :return: the certificate as it is now.
+        :raises NotFound: none of this owner's.
+        """
+
+    def revoked(now: int) -> "Deferred[list[CertificateRecord]]":
+        """Every revoked certificate that has not expired, without its ``der`` (``b""``)."""
+
+    def load_revoked(now: int) -> list[CertificateRecord]:
+        """The same; blocks, before the reactor runs."""
+
+    def ending(now: int, before: int) -> "Deferred[list[CertificateRecord]]":
+        """The active certificates that end before a time and were not renewed, without their ``der``."""
 
 
 class IStore(Interface):
@@ -414,6 +475,7 @@ class IStore(Interface):
     channels: IChannelStore = Attribute("Channels.")
     connections: IConnectionStore = Attribute("Who may use what.")
     sessions: ISessionStore = Attribute("What MQTT keeps.")
+    certificates: ICertificateStore = Attribute("Certificates of things.")
 
     def open() -> None:
         """Open the database and migrate it to this version's schema; blocks, before the reactor runs.

@@ -24,7 +24,7 @@ class Room(NamedTuple):
     theirs: tuple[str, ...] = ()
 
 
-VOCABULARY = ("address", "budget", "durable", "errors", "message", "ownership", "records", "route", "topic")
+VOCABULARY = ("address", "budget", "certificates", "durable", "errors", "message", "ownership", "records", "route", "topic")
 ROW_0 = (*VOCABULARY, "coap", "mqtt", "routing.tree", "senml")
 ROW_1 = (*ROW_0, "interfaces")
 #: What row 3 is handed, and may name the types of.
