@@ -1,4 +1,5 @@
-"""What must survive, in one SQL database: users, things, channels and their connections, and what MQTT keeps.
+"""What must survive, in one SQL database: users, things, channels and their connections,
+certificates of things, and what MQTT keeps.
 
 The way in is :class:`mfserver.store.store.Store`.
 """

@@ -5,10 +5,11 @@ calls case differs between databases, and SQLite's knows only ASCII.
 
 What MQTT keeps has no foreign keys, neither to things and channels nor among itself: a batch is written as
 one, a while after it was collected, and must not fail because something was deleted meanwhile. What is left
-over so is swept out at the next start (:mod:`mfserver.store.kept`).
+over so is swept out at the next start (:mod:`mfserver.store.kept`). Certificates have none, either: they are
+revoked, not deleted, with their things.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -17,6 +18,7 @@ __all__ = [
     "METADATA",
     "SESSION_NUMBERS",
     "api_keys",
+    "certificates",
     "channels",
     "connections",
     "counters",
@@ -46,6 +48,12 @@ _SEQUENCE: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # Ordered by code point on every database.
 _ORDERED: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _JSON: Final = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def _only_where(condition: str) -> dict[str, Any]:
+    """What makes an index hold only the rows that this is true for."""
+    return {f"{database}_where": sa.text(condition) for database in ("sqlite", "postgresql")}
+
 
 users: Final = sa.Table(
     "users",
@@ -111,6 +119,33 @@ retired_keys: Final = sa.Table(
     METADATA,
     sa.Column("key_digest", sa.LargeBinary(32), primary_key=True),
     sa.Column("owner", sa.Text(), nullable=False),
+)
+
+#: Certificates of things. The two indexes of an owner's hold all that lists are filtered and ordered by, so
+#: that counting and skipping never touch the rows; those of all owners hold nothing that is not asked for.
+certificates: Final = sa.Table(
+    "certificates",
+    METADATA,
+    sa.Column("sequence", _SEQUENCE, primary_key=True, autoincrement=True),
+    sa.Column("serial", sa.Text(), nullable=False, unique=True),
+    sa.Column("fingerprint", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("thing", sa.Text(), nullable=False),
+    sa.Column("owner", sa.Text(), nullable=False),
+    sa.Column("issuer", sa.LargeBinary(32), nullable=False),
+    sa.Column("not_before", sa.BigInteger(), nullable=False),
+    sa.Column("not_after", sa.BigInteger(), nullable=False),
+    sa.Column("issued_at", sa.BigInteger(), nullable=False),
+    sa.Column("revoked_at", sa.BigInteger()),
+    sa.Column("reason", sa.Text()),
+    sa.Column("replaced_by", sa.Text()),
+    sa.Column("der", sa.LargeBinary(), nullable=False),
+    sa.Index("ix_certificates_of_owner", "owner", "sequence", "revoked_at", "not_after"),
+    sa.Index("ix_certificates_of_thing", "owner", "thing", "sequence", "revoked_at", "not_after"),
+    sa.Index("ix_certificates_revoked", "not_after", **_only_where("revoked_at IS NOT NULL")),
+    sa.Index(
+        "ix_certificates_in_use", "not_after", **_only_where("revoked_at IS NULL AND replaced_by IS NULL")
+    ),
+    sqlite_autoincrement=True,
 )
 
 #: MQTT sessions. The number is given by us and never again.

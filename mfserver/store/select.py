@@ -12,14 +12,14 @@ from mfserver.store.functions import JSONContains, TextContains
 from mfserver.store.metadata import encode
 from mfserver.store.pages import check_query, fold
 
-__all__ = ["PIECE", "check_owned", "is_any_in", "pieces", "select_page"]
+__all__ = ["MAX_OFFSET", "PIECE", "check_owned", "is_any_in", "pieces", "select_page"]
 
 T = TypeVar("T")
 
 #: Values of one IN (...): databases bound the variables of a statement.
 PIECE: Final = 500
 #: The largest offset that fits into a database's integer.
-_MAX_OFFSET: Final = 2**63 - 1
+MAX_OFFSET: Final = 2**63 - 1
 
 
 def pieces(values: Iterable[T], size: int = PIECE) -> Iterator[list[T]]:
@@ -76,7 +76,7 @@ def select_page(
         sa.select(table)
         .where(*conditions)
         .order_by(*(column.desc() if query.descending else column.asc() for column in columns))
-        .offset(min(query.offset, _MAX_OFFSET))
+        .offset(min(query.offset, MAX_OFFSET))
         .limit(query.limit)
     )
     return Page(total, query.offset, query.limit, [make(row) for row in rows])

@@ -12,6 +12,7 @@ from zope.interface import implementer
 from mfserver.errors import Conflict, NotFound
 from mfserver.interfaces import IThingStore
 from mfserver.records import Metadata, Page, Query, Thing, ThingId, UserId
+from mfserver.store.certificates import revoke_all
 from mfserver.store.database import Database
 from mfserver.store.functions import insert_missing
 from mfserver.store.metadata import encode
@@ -31,13 +32,15 @@ def make_thing(row: sa.Row[Any]) -> Thing:
 class Things:
     """Things and their keys."""
 
-    def __init__(self, database: Database, digest: Callable[[str], bytes]) -> None:
+    def __init__(self, database: Database, digest: Callable[[str], bytes], now: Callable[[], float]) -> None:
         """Keep things in a database.
 
         :param digest: the HMAC of a key; called in any thread.
+        :param now: seconds since 1970, which the certificates of a thing are revoked at with it.
         """
         self._database = database
         self._digest = digest
+        self._now = now
 
     def add(self, things: Sequence[Thing]) -> Deferred[None]:
         return self._database.write(lambda connection: self._add(connection, things))
@@ -55,6 +58,13 @@ class Things:
             if row is None or not hmac.compare_digest(row.key.encode(), key.encode()):
                 return None
             return make_thing(row)
+
+        return self._database.read(work)
+
+    def by_id(self, thing: ThingId) -> Deferred[Thing | None]:
+        def work(connection: sa.Connection) -> Thing | None:
+            row = connection.execute(sa.select(things).where(things.c.id == thing)).one_or_none()
+            return None if row is None else make_thing(row)
 
         return self._database.read(work)
 
@@ -88,6 +98,8 @@ class Things:
         return self._database.write(work)
 
     def remove(self, owner: UserId, thing: ThingId) -> Deferred[bool]:
+        now = int(self._now())
+
         def work(connection: sa.Connection) -> bool:
             try:
                 known = _select(connection, owner, thing)
@@ -95,6 +107,7 @@ class Things:
                 return False
             insert_missing(connection, retired_keys, key_digest=known.key_digest, owner=owner)
             connection.execute(sa.delete(things).where(*_is(owner, thing)))
+            revoke_all(connection, owner, thing, now)
             return True
 
         return self._database.write(work)

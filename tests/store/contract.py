@@ -1,7 +1,7 @@
 """What every store promises; run against the database and against its twin in memory.
 
 A class that mixes one of the contracts in is a trial TestCase whose ``setUp`` sets ``store``. Here stand the
-beginning, people and their keys; things, lists and connections have files of their own.
+beginning, people and their keys; things, lists, connections and certificates have files of their own.
 """
 
 from dataclasses import replace
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 else:
     TestCase = object
 
-__all__ = ["ANN", "BOB", "AccountContract", "Promises", "a_channel", "a_thing", "a_user", "an_id"]
+__all__ = ["ANN", "BOB", "NOW", "AccountContract", "Promises", "a_channel", "a_thing", "a_user", "an_id"]
 
 ANN = UserId("11111111-1111-4111-8111-111111111111")
 BOB = UserId("22222222-2222-4222-8222-222222222222")
+#: What the time is, in seconds since 1970.
+NOW = 1_700_000_000
 
 
 def a_user(email: str = "ann@example.org", **values: Any) -> User:

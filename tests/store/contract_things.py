@@ -19,11 +19,12 @@ class ThingContract(Promises):
     """Things, their keys, and channels."""
 
     async def test_thing_comes_back(self) -> None:
-        """A thing is found by its owner and by its key, as it was given."""
+        """A thing is found by its owner, by its key and by its id, as it was given."""
         thing = a_thing(name="Pumpe \u00df", metadata={"site": {"n": 1}})
         await self.store.things.add([thing])
         self.assertEqual(await self.store.things.get(ANN, thing.id), thing)
         self.assertEqual(await self.store.things.by_key(thing.key), thing)
+        self.assertEqual(await self.store.things.by_id(thing.id), thing)
         await self.assertFailure(self.store.things.get(BOB, thing.id), NotFound)
 
     async def test_only_the_whole_key_counts(self) -> None:
@@ -42,6 +43,13 @@ class ThingContract(Promises):
             "ä",
         ):
             self.assertIsNone(await self.store.things.by_key(key), key)
+
+    async def test_only_the_whole_id_counts(self) -> None:
+        """A part of an id, a key, and an id of a thing that was deleted are nobody's."""
+        thing, gone = await self._things("a", "b")
+        await self.store.things.remove(ANN, gone.id)
+        for id in (thing.id[:-1], thing.id.upper() + "x", thing.key, "", "%", gone.id):
+            self.assertIsNone(await self.store.things.by_id(ThingId(id)), id)
 
     async def test_things_are_added_all_or_none(self) -> None:
         """A conflict in a list leaves nothing of the list behind."""

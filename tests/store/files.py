@@ -2,6 +2,8 @@
 
 import hmac
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
@@ -26,9 +28,14 @@ def a_path(case: SynchronousTestCase) -> str:
     return os.path.join(os.path.abspath(directory), "store.db")
 
 
-def a_store(case: SynchronousTestCase, path: str | None = None, readers: int = 2) -> Store:
+def a_store(
+    case: SynchronousTestCase,
+    path: str | None = None,
+    readers: int = 2,
+    now: Callable[[], float] = time.time,
+) -> Store:
     """A store that is open until the test ends."""
-    store = Store(f"sqlite:///{path or a_path(case)}", digest, REACTOR, readers)
+    store = Store(f"sqlite:///{path or a_path(case)}", digest, REACTOR, readers, now)
     store.open()
     case.addCleanup(store.close)
     return store

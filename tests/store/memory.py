@@ -1,11 +1,10 @@
 """A store of plain dictionaries, for the tests of other rooms: it passes the contract of the real one."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from mfserver.errors import Conflict, NotFound, Overloaded
@@ -25,23 +24,13 @@ from mfserver.records import (
 )
 from mfserver.store import metadata as json_objects
 from mfserver.store.pages import check_query, fold
+from tests.store.fired import fired
+from tests.store.memory_certificates import MemoryCertificates
 from tests.store.memory_sessions import MemorySessions
 
 __all__ = ["MemoryStore"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Owned = TypeVar("Owned", Thing, Channel)
-
-
-def _fired(method: Callable[P, T]) -> Callable[P, Deferred[T]]:
-    """Answer with a Deferred that has fired already."""
-
-    @wraps(method)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        return maybeDeferred(method, *args, **kwargs)
-
-    return answer
 
 
 @dataclass
@@ -98,7 +87,7 @@ class _Users:
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables
 
-    @_fired
+    @fired
     def add(self, user: User) -> None:
         self._tables.check_open()
         taken = {known.email.casefold() for known in self._tables.users.values()}
@@ -106,21 +95,21 @@ class _Users:
             raise Conflict("the e-mail address is taken")
         self._tables.users[user.id] = replace(user, metadata=_copied(user.metadata))
 
-    @_fired
+    @fired
     def by_id(self, user: UserId) -> User | None:
         return self._tables.users.get(user)
 
-    @_fired
+    @fired
     def by_email(self, email: str) -> User | None:
         folded = email.casefold()
         return next((user for user in self._tables.users.values() if user.email.casefold() == folded), None)
 
-    @_fired
+    @fired
     def set_metadata(self, user: UserId, metadata: Metadata | None) -> None:
         self._tables.check_open()
         self._tables.users[user] = replace(self._get(user), metadata=_copied(metadata))
 
-    @_fired
+    @fired
     def set_password(self, user: UserId, password_hash: str, generation: int) -> None:
         self._tables.check_open()
         known = self._get(user)
@@ -139,7 +128,7 @@ class _Keys:
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables
 
-    @_fired
+    @fired
     def add(self, key: ApiKey) -> None:
         self._tables.check_open()
         if key.owner not in self._tables.users:
@@ -148,14 +137,14 @@ class _Keys:
             raise Conflict("the API key exists already")
         self._tables.keys[key.id] = key
 
-    @_fired
+    @fired
     def get(self, owner: UserId, key: KeyId) -> ApiKey:
         found = self._tables.keys.get(key)
         if found is None or found.owner != owner:
             raise NotFound("no such API key")
         return found
 
-    @_fired
+    @fired
     def remove(self, owner: UserId, key: KeyId) -> None:
         self._tables.check_open()
         found = self._tables.keys.get(key)
@@ -165,10 +154,12 @@ class _Keys:
 
 @implementer(IThingStore)
 class _Things:
-    def __init__(self, tables: _Tables) -> None:
+    def __init__(self, tables: _Tables, certificates: MemoryCertificates, now: Callable[[], float]) -> None:
         self._tables = tables
+        self._certificates = certificates
+        self._now = now
 
-    @_fired
+    @fired
     def add(self, things: Sequence[Thing]) -> None:
         self._tables.check_open()
         ids = {thing.id for thing in things}
@@ -183,25 +174,29 @@ class _Things:
         copies = {thing.id: replace(thing, metadata=_copied(thing.metadata)) for thing in things}
         self._tables.things.update(copies)
 
-    @_fired
+    @fired
     def get(self, owner: UserId, thing: ThingId) -> Thing:
         return _owned(self._tables.things, owner, [thing])[0]
 
-    @_fired
+    @fired
     def by_key(self, key: str) -> Thing | None:
         return next((thing for thing in self._tables.things.values() if thing.key == key), None)
 
-    @_fired
+    @fired
+    def by_id(self, thing: ThingId) -> Thing | None:
+        return self._tables.things.get(thing)
+
+    @fired
     def page(self, owner: UserId, query: Query) -> Page[Thing]:
         return _page((thing for thing in self._tables.things.values() if thing.owner == owner), query)
 
-    @_fired
+    @fired
     def update(self, owner: UserId, thing: ThingId, name: str | None, metadata: Metadata | None) -> None:
         self._tables.check_open()
         (known,) = _owned(self._tables.things, owner, [thing])
         self._tables.things[thing] = replace(known, name=name, metadata=_copied(metadata))
 
-    @_fired
+    @fired
     def set_key(self, owner: UserId, thing: ThingId, key: str) -> None:
         self._tables.check_open()
         (known,) = _owned(self._tables.things, owner, [thing])
@@ -213,7 +208,7 @@ class _Things:
         self._tables.retired[known.key] = owner
         self._tables.things[thing] = replace(known, key=key)
 
-    @_fired
+    @fired
     def remove(self, owner: UserId, thing: ThingId) -> bool:
         self._tables.check_open()
         known = self._tables.things.get(thing)
@@ -222,6 +217,7 @@ class _Things:
         self._tables.retired[known.key] = owner
         self._tables.connections -= {pair for pair in self._tables.connections if pair[0] == thing}
         del self._tables.things[thing]
+        self._certificates.revoke_all(thing, int(self._now()))
         return True
 
     def _check_free(self, owner: UserId, key: str) -> None:
@@ -234,7 +230,7 @@ class _Channels:
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables
 
-    @_fired
+    @fired
     def add(self, channels: Sequence[Channel]) -> None:
         self._tables.check_open()
         ids = {channel.id for channel in channels}
@@ -243,21 +239,21 @@ class _Channels:
         copies = {channel.id: replace(channel, metadata=_copied(channel.metadata)) for channel in channels}
         self._tables.channels.update(copies)
 
-    @_fired
+    @fired
     def get(self, owner: UserId, channel: ChannelId) -> Channel:
         return _owned(self._tables.channels, owner, [channel])[0]
 
-    @_fired
+    @fired
     def page(self, owner: UserId, query: Query) -> Page[Channel]:
         return _page((entry for entry in self._tables.channels.values() if entry.owner == owner), query)
 
-    @_fired
+    @fired
     def update(self, owner: UserId, channel: ChannelId, name: str | None, metadata: Metadata | None) -> None:
         self._tables.check_open()
         (known,) = _owned(self._tables.channels, owner, [channel])
         self._tables.channels[channel] = replace(known, name=name, metadata=_copied(metadata))
 
-    @_fired
+    @fired
     def remove(self, owner: UserId, channel: ChannelId) -> bool:
         self._tables.check_open()
         known = self._tables.channels.get(channel)
@@ -273,31 +269,31 @@ class _Connections:
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables
 
-    @_fired
+    @fired
     def connect(self, owner: UserId, channels: Sequence[ChannelId], things: Sequence[ThingId]) -> None:
         pairs = self._pairs(owner, channels, things)
         if pairs & self._tables.connections:
             raise Conflict("connected already")
         self._tables.connections |= pairs
 
-    @_fired
+    @fired
     def disconnect(self, owner: UserId, channels: Sequence[ChannelId], things: Sequence[ThingId]) -> None:
         pairs = self._pairs(owner, channels, things)
         if pairs - self._tables.connections:
             raise NotFound("not connected")
         self._tables.connections -= pairs
 
-    @_fired
+    @fired
     def channels_of(self, thing: ThingId) -> frozenset[ChannelId]:
         return frozenset(channel for known, channel in self._tables.connections if known == thing)
 
-    @_fired
+    @fired
     def things_on(self, owner: UserId, channel: ChannelId, query: Query, connected: bool) -> Page[Thing]:
         _owned(self._tables.channels, owner, [channel])
         mine = [thing for thing in self._tables.things.values() if thing.owner == owner]
         return _page((one for one in mine if self._is_connected(one.id, channel) == connected), query)
 
-    @_fired
+    @fired
     def channels_with(self, owner: UserId, thing: ThingId, query: Query, connected: bool) -> Page[Channel]:
         _owned(self._tables.things, owner, [thing])
         mine = [channel for channel in self._tables.channels.values() if channel.owner == owner]
@@ -319,11 +315,12 @@ class _Connections:
 class MemoryStore:
     """An :class:`~mfserver.interfaces.IStore` that forgets everything with itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._tables = _Tables()
+        self.certificates = MemoryCertificates(self._tables.things, self._tables.check_open)
         self.users = _Users(self._tables)
         self.keys = _Keys(self._tables)
-        self.things = _Things(self._tables)
+        self.things = _Things(self._tables, self.certificates, now)
         self.channels = _Channels(self._tables)
         self.connections = _Connections(self._tables)
         self.sessions = MemorySessions(
@@ -333,6 +330,6 @@ class MemoryStore:
     def open(self) -> None:
         """Nothing to open."""
 
-    @_fired
+    @fired
     def close(self) -> None:
         self._tables.closed = True

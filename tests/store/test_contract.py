@@ -2,7 +2,8 @@
 
 from twisted.trial.unittest import TestCase
 
-from tests.store.contract import AccountContract
+from tests.store.contract import NOW, AccountContract
+from tests.store.contract_certificates import CertificateContract
 from tests.store.contract_connections import ConnectionContract
 from tests.store.contract_lists import ListContract
 from tests.store.contract_queues import QueueContract
@@ -16,14 +17,14 @@ class DatabaseCase(TestCase):
     """A store in a file, with real threads."""
 
     def setUp(self) -> None:
-        self.store = a_store(self)
+        self.store = a_store(self, now=lambda: NOW + 0.9)
 
 
 class MemoryCase(TestCase):
     """The twin in memory."""
 
     def setUp(self) -> None:
-        self.store = MemoryStore()
+        self.store = MemoryStore(lambda: NOW + 0.9)
 
 
 class DatabaseAccountTests(AccountContract, DatabaseCase):
@@ -72,3 +73,11 @@ class DatabaseQueueTests(QueueContract, DatabaseCase):
 
 class MemoryQueueTests(QueueContract, MemoryCase):
     """Queues, in memory."""
+
+
+class DatabaseCertificateTests(CertificateContract, DatabaseCase):
+    """Certificates, in the database."""
+
+
+class MemoryCertificateTests(CertificateContract, MemoryCase):
+    """Certificates, in memory."""
