@@ -139,8 +139,8 @@ certificates: Final = sa.Table(
     sa.Column("reason", sa.Text()),
     sa.Column("replaced_by", sa.Text()),
     sa.Column("der", sa.LargeBinary(), nullable=False),
-    sa.Index("ix_certificates_of_owner", "owner", "sequence", "revoked_at", "not_after"),
     sa.Index("ix_certificates_of_thing", "owner", "thing", "sequence", "revoked_at", "not_after"),
+    sa.Index("ix_certificates_of_owner", "owner", "sequence", "revoked_at", "not_after"),
     sa.Index("ix_certificates_revoked", "not_after", **_only_where("revoked_at IS NOT NULL")),
     sa.Index(
         "ix_certificates_in_use", "not_after", **_only_where("revoked_at IS NULL AND replaced_by IS NULL")

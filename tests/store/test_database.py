@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from mfserver.certificates import CertificateQuery
 from mfserver.errors import ConfigurationError, Conflict, Invalid, NotFound, Overloaded
 from mfserver.records import Query
 from mfserver.store import sqlite
@@ -281,12 +282,16 @@ class BoundTests(DatabaseTestCase):
         thing, channel = a_thing(), a_channel()
         await self.store.things.add([thing])
         await self.store.channels.add([channel])
+        certificates = self.store.certificates
         del names[:]
         await self.store.things.page(ANN, Query())
         await self.store.channels.page(ANN, Query())
         await self.store.connections.things_on(ANN, channel.id, Query(), True)
         await self.store.connections.channels_with(ANN, thing.id, Query(), True)
-        self.assertEqual(["scan" in name for name in names], [True] * 4)
+        await certificates.page(ANN, CertificateQuery(now=0))
+        await certificates.revoked(0)
+        await certificates.ending(0, 1)
+        self.assertEqual(["scan" in name for name in names], [True] * 7)
 
     async def test_errors_name_no_key(self) -> None:
         """Neither an error nor what it came from shows a key or a password's hash."""

@@ -73,6 +73,15 @@ class OpenTests(SynchronousTestCase):
         self._open()
         self.assertEqual(self._execute("SELECT id FROM channels"), [("c",)])
 
+    def test_older_version(self) -> None:
+        """What an older version kept is there when its database is brought up to date."""
+        self._open()
+        self._execute("INSERT INTO channels (id, owner, name_folded) VALUES ('c', 'o', '')")
+        self._execute("DROP TABLE certificates", "UPDATE alembic_version SET version_num = '0002'")
+        self._open()
+        self.assertEqual(self._execute("SELECT id FROM channels"), [("c",)])
+        self.assertEqual(self._execute("SELECT count(*) FROM certificates"), [(0,)])
+
     def test_what_sqlite_is_told(self) -> None:
         """Every connection writes ahead, flushes at COMMIT, and minds foreign keys."""
         engine = self._open().database.engine

@@ -34,8 +34,8 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     ends = ["sequence", "revoked_at", "not_after"]
-    op.create_index("ix_certificates_of_owner", "certificates", ["owner", *ends])
     op.create_index("ix_certificates_of_thing", "certificates", ["owner", "thing", *ends])
+    op.create_index("ix_certificates_of_owner", "certificates", ["owner", *ends])
     is_revoked = sa.text("revoked_at IS NOT NULL")
     op.create_index(
         "ix_certificates_revoked",
