@@ -5,37 +5,36 @@ owner of the directory that it is in.
 """
 
 import os
-import secrets
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mfserver.ca.files import AuthorityFiles, read, read_issuer, write
+from mfserver.ca.keys import load_key
 from mfserver.ca.x509 import (
     PrivateKey,
     encode_certificate,
     encode_key,
     general_name,
     issue_authority,
-    issue_server,
     name,
     new_key,
 )
-from mfserver.errors import ConfigurationError
-from mfserver.ownership import hand_over
+from mfserver.errors import ConfigurationError, Invalid
 
-__all__ = ["ensure", "CA_LIFETIME", "SERVER_LIFETIME"]
+__all__ = ["ensure", "make_pki", "CA_LIFETIME", "SERVER_LIFETIME", "SERVER"]
 
 #: Of an authority that is made here.
 CA_LIFETIME: Final = timedelta(days=3650)
 #: Of a server certificate: the most that Apple's devices accept under an authority that their user added.
 SERVER_LIFETIME: Final = timedelta(days=825)
 
-_SERVER: Final = "mainflux-server"
+#: What the server's files in ``DIR/pki`` are called, without their endings.
+SERVER: Final = "mainflux-server"
 
 
 def ensure(
@@ -60,6 +59,19 @@ def ensure(
     :raises ConfigurationError: a file that is needed cannot be read, or a missing one cannot be made.
     """
     now = datetime.now(UTC) if now is None else now
+    authority = AuthorityFiles.of(directory, ca, ca_key)
+    pki = make_pki(directory)
+    try:
+        made = [] if ca is not None and ca_key is not None else _make_authority(authority, now)
+        return made + _make_server(pki, names, now, authority)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make {error.filename or pki}: {error.strerror}", "--data-dir"
+        ) from error
+
+
+def make_pki(directory: str) -> str:
+    """``DIR/pki``, made if it is missing. :raises ConfigurationError: it cannot be."""
     pki = os.path.join(directory, "pki")
     try:
         if not os.path.isdir(pki):
@@ -68,29 +80,25 @@ def ensure(
             if os.geteuid() == 0:
                 owner = os.stat(directory)
                 os.chown(pki, owner.st_uid, owner.st_gid)
-        issuer = os.path.join(pki, "ca.crt"), ca_key or os.path.join(pki, "ca.key")
-        if ca is not None and ca_key is not None:
-            return _make_server(pki, names, now, (ca, ca_key))
-        return _make_authority(*issuer, now) + _make_server(pki, names, now, issuer)
     except OSError as error:
-        raise ConfigurationError(
-            f"cannot make {error.filename or pki}: {error.strerror}", "--data-dir"
-        ) from error
+        raise ConfigurationError(f"cannot make {pki}: {error.strerror}", "--data-dir") from error
+    return pki
 
 
-def _make_authority(path: str, key_path: str, now: datetime) -> list[str]:
-    if os.path.lexists(path):
+def _make_authority(files: AuthorityFiles, now: datetime) -> list[str]:
+    if os.path.lexists(files.certificate):
         return []
-    key = _key_to_use(key_path, "--ca-key")
+    key = _key_to_use(files.key, "--ca-key")
     # Everybody who trusts several of these tells them apart by a part of their keys.
     mark = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
     certificate = issue_authority(key, name(f"mfserver CA {mark}", "mfserver"), now, CA_LIFETIME)
-    _write(path, encode_certificate(certificate))
-    return [f"made a certificate authority of {CA_LIFETIME.days} days: {path} (its key: {key_path})"]
+    write(files.certificate, encode_certificate(certificate))
+    days = CA_LIFETIME.days
+    return [f"made a certificate authority of {days} days: {files.certificate} (its key: {files.key})"]
 
 
-def _make_server(pki: str, names: Sequence[str], now: datetime, authority: tuple[str, str]) -> list[str]:
-    path = os.path.join(pki, _SERVER)
+def _make_server(pki: str, names: Sequence[str], now: datetime, authority: AuthorityFiles) -> list[str]:
+    path = os.path.join(pki, SERVER)
     if os.path.lexists(f"{path}.crt"):
         if not os.path.lexists(f"{path}.key"):
             raise ConfigurationError(
@@ -98,14 +106,17 @@ def _make_server(pki: str, names: Sequence[str], now: datetime, authority: tuple
             )
         return []
     hosts = _hosts(names)
-    issuer, issuer_key = _read_authority(*authority)
-    key = _key_to_use(f"{path}.key", "--key")
-    if issuer.not_valid_after_utc <= now:
-        raise ConfigurationError(f"{authority[0]} has expired and can sign nothing", "--ca")
-    certificate = issue_server(
-        key.public_key(), name("localhost"), hosts, issuer, issuer_key, now, SERVER_LIFETIME
+    issuer = read_issuer(authority)
+    issuer.check(ExtendedKeyUsageOID.SERVER_AUTH, now)
+    certificate = issuer.certify(
+        _key_to_use(f"{path}.key", "--key").public_key(),
+        name("localhost"),
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        [general_name(host) for host in hosts],
+        now,
+        SERVER_LIFETIME,
     )
-    _write(f"{path}.crt", encode_certificate(certificate))
+    write(f"{path}.crt", issuer.chain(certificate))
     end = certificate.not_valid_after_utc.date()
     return [f"made a server certificate until {end} for {', '.join(hosts)}: {path}.crt"]
 
@@ -128,72 +139,13 @@ def _hosts(names: Sequence[str]) -> list[str]:
     return hosts
 
 
-def _read_authority(path: str, key_path: str) -> tuple[x509.Certificate, PrivateKey]:
-    """The certificate and the key to sign with."""
-    if not os.path.lexists(key_path):
-        raise ConfigurationError(
-            f"{key_path} is missing, and a server certificate has to be signed with it: put it there, or give"
-            " a certificate of your own with --cert and --key",
-            "--ca-key",
-        )
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        certificate = x509.load_pem_x509_certificate(data)
-        certificate_key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{path} is no certificate in PEM", "--ca") from error
-    key = _load_key(key_path, "--ca-key")
-    if _spki(key.public_key()) != _spki(certificate_key):
-        raise ConfigurationError(f"{key_path} does not belong to {path}", "--ca-key")
-    return certificate, key
-
-
 def _key_to_use(path: str, option: str) -> PrivateKey:
     """The key that is there already, or a new one. The key is written first: an interrupted start goes on."""
     if os.path.lexists(path):
-        return _load_key(path, option)
+        try:
+            return load_key(read(path, option))
+        except Invalid as error:
+            raise ConfigurationError(f"{path} {error}", option) from error
     key = new_key()
-    _write(path, encode_key(key))
+    write(path, encode_key(key))
     return key
-
-
-def _load_key(path: str, option: str) -> PrivateKey:
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        key = load_pem_private_key(data, password=None)
-    except TypeError as error:
-        raise ConfigurationError(f"{path} is encrypted: take its passphrase off", option) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{path} is no private key in PEM", option) from error
-    if not isinstance(key, PrivateKey):
-        raise ConfigurationError(f"{path} is no key that signs certificates", option)
-    return key
-
-
-def _spki(key: object) -> bytes:
-    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
-    return encoded
-
-
-def _write(path: str, data: bytes) -> None:
-    """Make a file of mode 0600, whatever the umask, that is on the disk when this returns."""
-    new = f"{path}.{secrets.token_hex(8)}"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            hand_over(file.fileno(), os.path.dirname(path))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

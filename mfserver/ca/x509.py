@@ -23,6 +23,8 @@ __all__ = [
     "issue_server",
     "issue_client",
     "issue",
+    "authority_key_identifier",
+    "signature_hash",
     "encode_certificate",
     "encode_key",
 ]
@@ -159,20 +161,38 @@ def issue(
         .subject_name(subject)
         .issuer_name(issuer_name)
         .public_key(public_key)
-        .serial_number(secrets.randbits(127) + 1)
+        .serial_number(secrets.randbits(128) + 1)
         .not_valid_before(not_before.astimezone(UTC))
         .not_valid_after(not_after.astimezone(UTC))
         .add_extension(x509.BasicConstraints(is_authority, path_length), critical=True)
         .add_extension(_key_usage(public_key, is_authority), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(_authority_key_identifier(issuer, issuer_key), critical=False)
+        .add_extension(authority_key_identifier(issuer, issuer_key), critical=False)
     )
     if usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    is_edwards = isinstance(issuer_key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
-    return builder.sign(issuer_key, None if is_edwards else SHA256())
+    return builder.sign(issuer_key, signature_hash(issuer_key))
+
+
+def signature_hash(key: PrivateKey) -> SHA256 | None:
+    """What to hash with before this key signs; None for the keys that do it themselves."""
+    return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else SHA256()
+
+
+def authority_key_identifier(
+    issuer: x509.Certificate | None, issuer_key: PrivateKey
+) -> x509.AuthorityKeyIdentifier:
+    """The issuer's own key identifier, however that was made; strict verifiers compare the two."""
+    if issuer is not None:
+        try:
+            identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            pass
+        else:
+            return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
 
 
 def encode_certificate(certificate: x509.Certificate) -> bytes:
@@ -198,17 +218,3 @@ def _key_usage(public_key: PublicKey, is_authority: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _authority_key_identifier(
-    issuer: x509.Certificate | None, issuer_key: PrivateKey
-) -> x509.AuthorityKeyIdentifier:
-    """The issuer's own key identifier, however that was made; strict verifiers compare the two."""
-    if issuer is not None:
-        try:
-            identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        except x509.ExtensionNotFound:
-            pass
-        else:
-            return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())

@@ -108,7 +108,7 @@ class FirstStartTests(AuthorityCase):
         ensure(self.directory, (), NOW)
         serials = {self.certificate(file).serial_number for file in FILES if file.endswith("crt")}
         self.assertEqual(len(serials), 2)
-        self.assertTrue(all(2**64 < serial <= 2**127 for serial in serials))
+        self.assertTrue(all(2**64 < serial <= 2**128 for serial in serials))
 
     def test_bad_name(self) -> None:
         """A name that no certificate can have is said so before anything of the server is made."""
@@ -227,7 +227,7 @@ class LaterStartTests(AuthorityCase):
         os.unlink(self.path("mainflux-server.key"))
         os.unlink(self.path("mainflux-server.crt"))
         os.symlink("/nowhere/server.key", self.path("mainflux-server.key"))
-        self.refuse("--data-dir", "No such file")
+        self.refuse("--key", "mainflux-server.key", "No such file")
         self.assertTrue(os.path.islink(self.path("mainflux-server.key")))
 
 
