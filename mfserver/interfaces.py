@@ -148,6 +148,7 @@ class IPeer(Interface):
     """The certificate that the other end of a TLS connection proved to hold."""
 
     leaf: Any = Attribute("The peer certificate, a cryptography.x509.Certificate.")
+    fingerprint: bytes = Attribute("SHA-256 of its DER, 32 bytes.")
     not_valid_after: float = Attribute("When it ends, in seconds since 1970.")
     tls_version: str = Attribute("The connection's: ``TLSv1.2`` or ``TLSv1.3``.")
 
@@ -157,8 +158,17 @@ class IPeer(Interface):
         :raises NotAuthorized: it has none, more than one, or one that is no text.
         """
 
+    def uris() -> tuple[str, ...]:
+        """The URIs among its subject alternative names, from the certificate's DER.
+
+        :raises NotAuthorized: its extensions cannot be read.
+        """
+
+    def is_issued_by(issuers: Iterable[Any]) -> bool:
+        """Whether one of these, each a cryptography.x509.Certificate, signed it: no other stands between."""
+
     def verify(now: float) -> None:
-        """Ask our own records again: validity dates and today's trust roots.
+        """Ask our own records again: validity dates, revocation and today's trust roots.
 
         :param now: seconds since 1970.
         :raises NotAuthorized: the certificate is not to be trusted any more.
@@ -177,8 +187,11 @@ class IRevocations(Interface):
         :raises NotAuthorized: it is revoked, or a list that has to be asked is too old.
         """
 
-    def revoked(fingerprints: Iterable[bytes]) -> None:
-        """These are revoked from now on: their live connections end within a second."""
+    def revoked(records: Iterable[CertificateRecord]) -> None:
+        """These are revoked from now on: their live connections end within a second.
+
+        To be called after the commit and before the answer; the records' ``der`` is not looked at.
+        """
 
 
 class IAuthenticator(Interface):

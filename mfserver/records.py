@@ -159,6 +159,8 @@ class Claims:
     :ivar thing_id: MQTT's user name, a thing's id; None where the protocol has none or it was absent.
     :ivar needs_key: a certificate alone is not enough here (WebSocket, MQTT, a browser on another's behalf).
     :ivar needs_thing_id: the thing's id has to be said too (MQTT).
+    :ivar by_browser: a page in a browser may have made the connection, and browsers send certificates by
+        themselves: one never counts alone here.
     """
 
     address: str
@@ -166,6 +168,7 @@ class Claims:
     thing_id: str | None = None
     needs_key: bool = False
     needs_thing_id: bool = False
+    by_browser: bool = False
 
     def __repr__(self) -> str:
         return f"<Claims from {self.address}>"

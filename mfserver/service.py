@@ -32,6 +32,7 @@ from mfserver.cred.attempts import Attempts
 from mfserver.cred.authentication import Authenticator, UserAuthenticator, key_mode, x509_mode
 from mfserver.cred.changes import ChangeFeed
 from mfserver.cred.expiry import CertificateWatch
+from mfserver.cred.identity import Identities
 from mfserver.cred.passwords import Passwords
 from mfserver.cred.secrets import load_or_make
 from mfserver.cred.thing_keys import digest
@@ -171,7 +172,8 @@ class MainfluxService(MultiService):
         owners = TokenOwners(token_secret, store.users, store.keys, time.time)
         attempts = Attempts(self._reactor)
         if settings.certificates:
-            things, people = x509_mode(access, owners, attempts, time.time)
+            identities = Identities(store.certificates, lambda: (), time.time)
+            things, people = x509_mode(access, identities, owners, attempts, time.time)
         else:
             things, people = key_mode(access, owners, attempts)
         absent = AbsentThings(store.connections)

@@ -126,15 +126,17 @@ class MQTTProtocol(Protocol):
     """One client's network connection.
 
     :param peer: the client certificate, where the transport below is not the one that carries TLS.
+    :param by_browser: a page in a browser may have opened it.
     """
 
     _log = Logger()
 
     transport: Any
 
-    def __init__(self, adapter: MQTTAdapter, peer: IPeer | None = None) -> None:
+    def __init__(self, adapter: MQTTAdapter, peer: IPeer | None = None, *, by_browser: bool = False) -> None:
         self._adapter = adapter
         self._peer = peer
+        self._by_browser = by_browser
         self._client: MQTTClient | None = None
         self._expiry: int | None = None
         self._logout: Callable[[], None] | None = None
@@ -363,7 +365,7 @@ class MQTTProtocol(Protocol):
         """Let the client in, and give it its session, before CONNACK says so."""
         adapter, connection = self._adapter, self._connection
         thing, logout = await adapter.authenticator.authenticate(
-            claims_of(packet, self._address), self._peer, self
+            claims_of(packet, self._address, by_browser=self._by_browser), self._peer, self
         )
         if self._over:
             logout()

@@ -34,8 +34,11 @@ REASON_CODES: Final[dict[type[MFServerError], int]] = {
 }
 
 
-def claims_of(connect: Connect, address: str) -> Claims:
-    """Who a CONNECT says it is."""
+def claims_of(connect: Connect, address: str, *, by_browser: bool = False) -> Claims:
+    """Who a CONNECT says it is.
+
+    :param by_browser: it came over a WebSocket that a page in a browser may have opened.
+    """
     password = connect.password
     return Claims(
         address=address,
@@ -43,6 +46,7 @@ def claims_of(connect: Connect, address: str) -> Claims:
         thing_id=connect.user_name,
         needs_key=True,
         needs_thing_id=True,
+        by_browser=by_browser,
     )
 
 

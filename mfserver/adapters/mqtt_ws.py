@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
+from mfserver.adapters.claims import is_cross_site
 from mfserver.adapters.mqtt import MQTTAdapter, MQTTProtocol
 from mfserver.adapters.upgrade import upgrade
 from mfserver.adapters.websocket import NORMAL, UNSUPPORTED_DATA, BoundedWebSocket, websocket_factory
@@ -142,6 +143,6 @@ class MQTTOverWS:
     async def serve(self, request: Request, parameters: dict[str, str]) -> None:
         """Open the WebSocket. Who it is, its CONNECT says."""
         peer: Peer | None = peer_of(request.channel.transport)
-        socket = _Socket(MQTTProtocol(self._adapter, peer))
+        socket = _Socket(MQTTProtocol(self._adapter, peer, by_browser=is_cross_site(request)))
         socket.factory = self._factory
         upgrade(request, socket)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -135,17 +136,39 @@ class Access:
             if known.id in self._idle:
                 self._idle.move_to_end(known.id)
             return known.id
+        return await self._look_up(lambda: self._store.by_key(key), lambda thing: same(thing.key, key))
+
+    async def find_by_id(self, thing: ThingId) -> ThingId | None:
+        """The thing, if it exists, which :meth:`login` and :meth:`has_key` then know until the next turn.
+
+        :raises Overloaded: the thing's rights change faster than they can be read.
+        """
+        if thing in self._things:
+            if thing in self._idle:
+                self._idle.move_to_end(thing)
+            return thing
+        return await self._look_up(lambda: self._store.by_id(thing), lambda found: found.id == thing)
+
+    def has_key(self, thing: ThingId, key: str) -> bool:
+        """Whether a thing that was found in this turn of the reactor has this key; in constant time."""
+        known = self._things.get(thing)
+        return known is not None and same(known.key, key)
+
+    async def _look_up(
+        self, ask: Callable[[], Deferred[Thing | None]], is_right: Callable[[Thing], bool]
+    ) -> ThingId | None:
         for _ in range(_TRIES):
             with self._changes.look_up() as look_up:
-                thing = await self._store.by_key(key)
-                if thing is None or not same(thing.key, key):
+                thing = await ask()
+                if thing is None or not is_right(thing):
                     return None
                 channels = await self._connection_store.channels_of(thing.id)
                 if not look_up.is_stale(thing.id, *channels):
-                    return self._remember(thing, key_digest, channels)
+                    return self._remember(thing, channels)
         raise Overloaded("the rights of this thing are changing")
 
-    def _remember(self, thing: Thing, key_digest: bytes, channels: AbstractSet[ChannelId]) -> ThingId:
+    def _remember(self, thing: Thing, channels: AbstractSet[ChannelId]) -> ThingId:
+        key_digest = digest(self._secret, thing.key)
         known = self._things.get(thing.id)
         if known is not None and known.digest != key_digest:
             # The new key has been committed, and we are about to be told.

@@ -11,6 +11,7 @@ from mfserver.address import subject
 from mfserver.cred.access import Access, Presence
 from mfserver.cred.checkers import ClientCertificateChecker, ThingKeyChecker, UserTokenChecker
 from mfserver.cred.credentials import ClientCertificate, ThingKey, UserToken
+from mfserver.cred.identity import Identities
 from mfserver.cred.realm import Realm
 from mfserver.cred.tokens import TokenOwners
 from mfserver.errors import NotAuthorized, Unauthenticated
@@ -37,13 +38,21 @@ def key_mode(
 
 
 def x509_mode(
-    access: Access, owners: TokenOwners, attempts: IAttempts, now: Callable[[], float]
+    access: Access,
+    identities: Identities,
+    owners: TokenOwners,
+    attempts: IAttempts,
+    now: Callable[[], float],
+    *,
+    certificate_only: bool = False,
 ) -> "tuple[Authenticator, UserAuthenticator]":
     """Things prove themselves with client certificates; a key alone lets nobody in.
 
     :param now: the time in seconds since 1970.
+    :param certificate_only: see :class:`mfserver.cred.checkers.ClientCertificateChecker`.
     """
-    portal = Portal(Realm(access), (ClientCertificateChecker(access, now), UserTokenChecker(owners)))
+    checker = ClientCertificateChecker(access, identities, now, certificate_only=certificate_only)
+    portal = Portal(Realm(access), (checker, UserTokenChecker(owners)))
     return Authenticator(portal, _client_certificate, attempts), UserAuthenticator(portal)
 
 

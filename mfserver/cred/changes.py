@@ -26,9 +26,13 @@ class RecentChanges:
 
     def note(self, change: Change) -> None:
         """This happened just now."""
+        self.note_names(change.things or change.channels)
+
+    def note_names(self, names: Iterable[str]) -> None:
+        """What goes by these names changed just now."""
         self._generation += 1
         if self._under_way:
-            for name in change.things or change.channels:
+            for name in names:
                 self._at[name] = self._generation
                 self._at.move_to_end(name)
 

@@ -4,6 +4,7 @@ A refusal never says which part was wrong where that would tell a guesser someth
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -13,6 +14,7 @@ from zope.interface import implementer
 
 from mfserver.cred.access import Access
 from mfserver.cred.credentials import IClientCertificate, IThingKey, IUserToken
+from mfserver.cred.identity import CN, Identities, Identity
 from mfserver.cred.thing_keys import same
 from mfserver.cred.tokens import TokenOwners
 from mfserver.errors import NotAuthorized, Unauthenticated
@@ -53,17 +55,28 @@ class ThingKeyChecker:
 
 @implementer(ICredentialsChecker)
 class ClientCertificateChecker:
-    """Certificate mode: the thing is the one whose key is the certificate's common name.
+    """Certificate mode: the thing is the one that the certificate names.
 
     :param now: the time in seconds since 1970.
+    :param certificate_only: on MQTT a certificate in which no key stands is enough; what a client says
+        besides must be right all the same.
     """
 
     credentialInterfaces = (IClientCertificate,)
     _log = Logger()
 
-    def __init__(self, access: Access, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        access: Access,
+        identities: Identities,
+        now: Callable[[], float],
+        *,
+        certificate_only: bool = False,
+    ) -> None:
         self._access = access
+        self._identities = identities
         self._now = now
+        self._certificate_only = certificate_only
         self._warned: set[ThingId] = set()
 
     def requestAvatarId(self, credentials: IClientCertificate) -> "Deferred[bytes | tuple[()]]":
@@ -76,23 +89,29 @@ class ClientCertificateChecker:
 
     async def _thing(self, credentials: IClientCertificate) -> bytes | tuple[()]:
         claims = credentials.claims
-        name = credentials.peer.common_name()
-        if not is_thing_key(name):
-            raise NotAuthorized("the client certificate names no thing")
-        if not all(same(name, key) for key in claims.keys):
-            raise NotAuthorized("the thing key is not the client certificate's")
+        identity = await self._identities.identity(credentials.peer)
+        if self._certificate_only and identity.method != CN:
+            claims = _without_needs(claims)
         if claims.needs_key and not claims.keys:
             raise NotAuthorized("the thing key is needed besides the client certificate")
-        thing = await self._access.find(name)
+        thing = await self._find(identity)
         if thing is None:
             raise NotAuthorized("the client certificate names no thing")
+        if not all(self._access.has_key(thing, key) for key in claims.keys):
+            raise NotAuthorized("the thing key is not the client certificate's")
         if not _agrees(claims, thing):
             raise NotAuthorized("the thing id is missing or not the client certificate's")
-        # Last, and with nothing to wait for after it: the trust roots may have changed during the look-up.
+        # Last, and with nothing to wait for after it: the certificate may have been revoked during the
+        # look-ups, or the trust roots changed.
         credentials.peer.verify(self._now())
-        if credentials.peer.tls_version == "TLSv1.2":
+        if identity.method == CN and credentials.peer.tls_version == "TLSv1.2":
             self._warn_of_clear_certificate(thing)
         return thing.encode()
+
+    async def _find(self, identity: Identity) -> ThingId | None:
+        if identity.key is not None:
+            return await self._access.find(identity.key)
+        return None if identity.thing is None else await self._access.find_by_id(identity.thing)
 
     def _warn_of_clear_certificate(self, thing: ThingId) -> None:
         """Once per thing: under TLS 1.2 its certificate, and so its key, crossed the network in clear."""
@@ -131,3 +150,10 @@ def _agrees(claims: Claims, thing: ThingId) -> bool:
     if claims.thing_id is None:
         return not claims.needs_thing_id
     return same(claims.thing_id, thing)
+
+
+def _without_needs(claims: Claims) -> Claims:
+    """On MQTT nothing needs to be said besides a certificate, but by what may be a page in a browser."""
+    if not claims.needs_thing_id or claims.by_browser:
+        return claims
+    return replace(claims, needs_key=False, needs_thing_id=False)

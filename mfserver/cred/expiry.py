@@ -1,7 +1,6 @@
 """Live connections end when the certificates that let them in do."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,8 +11,9 @@ from mfserver.interfaces import IPeer
 
 __all__ = ["CertificateWatch", "Watched"]
 
-# Certificates verified in one turn of the reactor, at 0.1 to 0.2 ms each.
-_SLICE: Final = 50
+# Seconds of a turn of the reactor that verifying may take. A certificate costs some microseconds, or after
+# the trust roots were exchanged 0.1 to 0.2 ms.
+_SLICE: Final = 0.005
 # Seconds after which the wall time is looked at again: somebody may have set it.
 _LONGEST_SLEEP: Final = 60.0
 
@@ -45,6 +45,8 @@ class CertificateWatch:
         self._timer: IDelayedCall | None = None
         self._wake_at = 0.0
         self._verifying: IDelayedCall | None = None
+        self._left: Iterator[Watched] | None = None
+        self._again = False
 
     def add(self, login: Watched, peer: IPeer) -> None:
         """Watch a login until it is discarded or ended."""
@@ -59,40 +61,53 @@ class CertificateWatch:
             self.stop()
 
     def reverify(self) -> None:
-        """Verify every live certificate again, a few per reactor turn, and end those that fail.
+        """Verify every live certificate again, some per reactor turn, and end those that fail.
 
-        To be called whenever trust roots or lists were exchanged; a second call begins anew.
+        To be called whenever something was revoked, or trust roots or lists were exchanged. A call while this
+        is under way makes it go through all once more afterwards: were it to begin anew, whoever calls often
+        would keep it from the last ones.
         """
-        if self._verifying is not None:
-            self._verifying.cancel()
-            self._verifying = None
-        self._verify_slice(iter(list(self._logins)))
+        if self._left is not None:
+            self._again = True
+            return
+        self._left = iter(list(self._logins))
+        self._verify_some()
 
     def stop(self) -> None:
         """Leave no timer behind."""
         for call in (self._timer, self._verifying):
             if call is not None:
                 call.cancel()
-        self._timer = self._verifying = None
+        self._timer = self._verifying = self._left = None
+        self._again = False
 
-    def _verify_slice(self, logins: Iterator[Watched]) -> None:
+    def _verify_some(self) -> None:
         self._verifying = None
         now = self._now()
-        more = False
-        for login in islice(logins, _SLICE):
-            more = True
-            peer = self._logins.get(login)
-            if peer is None:
-                continue
-            try:
-                peer.verify(now)
-            except NotAuthorized as error:
-                self._end(login, str(error))
-            except Exception:
-                self._log.failure("a certificate could not be verified again")
-                self._end(login, "the client certificate could not be verified again")
-        if more and self._logins:
-            self._verifying = self._clock.callLater(0, self._verify_slice, logins)
+        until = self._clock.seconds() + _SLICE
+        while self._left is not None:
+            login = next(self._left, None)
+            if login is not None:
+                self._verify(login, now)
+            else:
+                self._left = iter(list(self._logins)) if self._again else None
+                self._again = False
+            if self._clock.seconds() >= until:
+                break
+        if self._left is not None and self._verifying is None:
+            self._verifying = self._clock.callLater(0, self._verify_some)
+
+    def _verify(self, login: Watched, now: float) -> None:
+        peer = self._logins.get(login)
+        if peer is None:
+            return
+        try:
+            peer.verify(now)
+        except NotAuthorized as error:
+            self._end(login, str(error))
+        except Exception:
+            self._log.failure("a certificate could not be verified again")
+            self._end(login, "the client certificate could not be verified again")
 
     def _end(self, login: Watched, reason: str) -> None:
         self._logins.pop(login, None)

@@ -5,6 +5,7 @@ Live connections keep the old one; a new context resumes no session of an old on
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from os import stat
@@ -19,7 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL, crypto
 from twisted.logger import Logger
 
+from mfserver.certificates import fingerprint
 from mfserver.errors import ConfigurationError, NotAuthorized
+from mfserver.interfaces import IRevocations
 
 __all__ = ["ServerContext", "ServerConnection", "verify_dates"]
 
@@ -32,6 +35,8 @@ _MINIMUM: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 #: Certificates between a thing's and a trust root.
 _MAX_INTERMEDIATES: Final = 4
+#: Intermediates that are remembered; their holders were let in by the trust roots.
+_MAX_KNOWN: Final = 64
 #: A session that was made in here is resumed nowhere else (SSL_CTX_set_session_id_context(3)).
 _SESSION_ID_CONTEXT: Final = b"mfserver"
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
@@ -62,6 +67,7 @@ class ServerContext:
 
     :ivar context: the current context. Make connections with :meth:`connection`, never change it.
     :ivar generation: grows by one with each new context; 0 before :meth:`load`.
+    :ivar roots: today's trust roots.
     :ivar on_swap: called after each reload that gave a new context.
     :ivar handshakes_failed: connections that ended before there was a protocol for them.
     :ivar peers_refused: those among them whose certificate our own records refused after the handshake.
@@ -79,6 +85,7 @@ class ServerContext:
         *,
         request_client_certificates: bool,
         minimum: str = "1.2",
+        revocations: IRevocations | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         """Name the files, all in PEM; none is opened before :meth:`load`.
@@ -88,12 +95,14 @@ class ServerContext:
         :param request_client_certificates: a client may do without one, but one that does not verify ends
             the handshake. Otherwise none is asked for.
         :param minimum: the lowest version of TLS, ``"1.2"`` or ``"1.3"``.
+        :param revocations: asked about every client certificate, after every handshake and again.
         :param now: the time in seconds since 1970.
         """
         if minimum not in _MINIMUM:
             raise ConfigurationError(f"TLS {minimum} is neither 1.2 nor 1.3", "--tls-min")
         self.request_client_certificates = request_client_certificates
         self.generation = 0
+        self.roots: Sequence[x509.Certificate] = ()
         self.on_swap: list[Callable[[], None]] = []
         self.handshakes_failed = 0
         self.peers_refused = 0
@@ -101,8 +110,10 @@ class ServerContext:
         self._key = key
         self._ca = ca
         self._minimum = _MINIMUM[minimum]
+        self._revocations = revocations
         self._now = now
-        self._roots: list[x509.Certificate] = []
+        # The last one seen is last.
+        self._known: OrderedDict[x509.Certificate, x509.Certificate] = OrderedDict()
         self._stamps: list[tuple[int, int, int] | None] = []
 
     def load(self) -> None:
@@ -126,7 +137,7 @@ class ServerContext:
             ) from error
         self._warn_of_dates(chain[0])
         self.context = context
-        self._roots = roots
+        self.roots = roots
         self.generation += 1
 
     def reload(self) -> bool:
@@ -164,23 +175,51 @@ class ServerContext:
         connection.set_accept_state()
         return connection
 
-    def verify(self, leaf: x509.Certificate, chain: Sequence[x509.Certificate], now: float) -> None:
+    def remember(self, intermediates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+        """Know the intermediates of a chain that OpenSSL has verified: a resumed session brings none.
+
+        :return: the same, each as the object that all its chains share.
+        """
+        shared = tuple(self._known.setdefault(certificate, certificate) for certificate in intermediates)
+        for certificate in shared:
+            self._known.move_to_end(certificate)
+        while len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
+        return shared
+
+    def verify(
+        self, leaf: x509.Certificate, chain: Sequence[x509.Certificate], now: float
+    ) -> tuple[x509.Certificate, ...]:
         """Decide from our own records whether to trust a client certificate, as a handshake would.
 
-        :param chain: certificates that came with it, in any order.
+        :param chain: certificates that came with it, in any order; without any, those that are remembered
+            are tried.
         :param now: seconds since 1970.
-        :raises NotAuthorized: it is not to be trusted, or cannot be read.
+        :return: the intermediates between it and a trust root.
+        :raises NotAuthorized: it is not to be trusted, is revoked, or cannot be read.
         """
         try:
             verify_dates(leaf, now)
             _verify_usage(leaf)
-            if not self._is_issued_by_root(leaf, now):
-                self._verify_chain(leaf, chain, now)
+            between = () if self._is_issued_by_root(leaf, now) else self._verify_chain(leaf, chain, now)
+            self.verify_unrevoked(leaf, between, now)
         except _UNREADABLE as error:
             raise NotAuthorized("the client certificate cannot be read") from error
+        return between
+
+    def verify_unrevoked(
+        self, leaf: x509.Certificate, between: Sequence[x509.Certificate], now: float
+    ) -> None:
+        """Ask whether a certificate, or an intermediate between it and its trust root, is revoked.
+
+        :raises NotAuthorized: one is.
+        """
+        if self._revocations is not None:
+            for certificate in (leaf, *between):
+                self._revocations.check(certificate, fingerprint(certificate.public_bytes(Encoding.DER)), now)
 
     def _is_issued_by_root(self, leaf: x509.Certificate, now: float) -> bool:
-        for root in self._roots:
+        for root in self.roots:
             try:
                 leaf.verify_directly_issued_by(root)
                 verify_dates(root, now)
@@ -189,21 +228,24 @@ class ServerContext:
             return True
         return False
 
-    def _verify_chain(self, leaf: x509.Certificate, chain: Sequence[x509.Certificate], now: float) -> None:
-        if not self._roots or not chain:
+    def _verify_chain(
+        self, leaf: x509.Certificate, chain: Sequence[x509.Certificate], now: float
+    ) -> tuple[x509.Certificate, ...]:
+        candidates = chain or tuple(self._known)
+        if not self.roots or not candidates:
             raise NotAuthorized("the client certificate is not issued by a trust root")
         store = crypto.X509Store()
-        for root in self._roots:
+        for root in self.roots:
             store.add_cert(crypto.X509.from_cryptography(root))
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
         store.set_time(datetime.fromtimestamp(now, UTC))
-        untrusted = [crypto.X509.from_cryptography(certificate) for certificate in chain]
+        untrusted = [crypto.X509.from_cryptography(certificate) for certificate in candidates]
+        verification = crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf), untrusted)
         try:
-            crypto.X509StoreContext(
-                store, crypto.X509.from_cryptography(leaf), untrusted
-            ).verify_certificate()
+            verified = verification.get_verified_chain()
         except (crypto.X509StoreContextError, crypto.Error) as error:
             raise NotAuthorized("the client certificate does not lead to a trust root") from error
+        return self.remember([certificate.to_cryptography() for certificate in verified[1:-1]])
 
     def _build(self, chain: list[x509.Certificate], key: _Key, roots: list[x509.Certificate]) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)

@@ -268,12 +268,13 @@ class _TLSFactory(TLSMemoryBIOFactory):
             leaf = connection.get_peer_certificate(as_cryptography=True)
             if leaf is None:
                 return None
+            chain = connection.get_verified_chain(as_cryptography=True)  # none on a resumed session
             peer = Peer(
                 leaf,
-                connection.get_peer_cert_chain(as_cryptography=True) or (),
+                self.context.remember(chain[1:-1]) if chain else (),
                 connection.get_protocol_version_name(),
                 self.context,
-                connection.generation,
+                connection.generation if chain else 0,
             )
         except Exception as error:  # OpenSSL has read it; what cryptography may raise for it varies
             raise NotAuthorized("the client certificate cannot be read") from error

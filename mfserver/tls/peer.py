@@ -1,13 +1,16 @@
 """Who is at the other end of a TLS connection, as its certificate says."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from zope.interface import Attribute, Interface, implementer
 
+from mfserver.certificates import fingerprint
 from mfserver.errors import NotAuthorized
 from mfserver.interfaces import IPeer
 from mfserver.tls.context import ServerContext, verify_dates
@@ -49,12 +52,14 @@ class Peer:
         generation: int,
     ) -> None:
         """
-        :param chain: what came with the leaf; empty on a resumed session.
+        :param chain: the intermediates between the leaf and its trust root; empty on a resumed session.
         :param context: whose trust roots count, today's.
-        :param generation: that of the context whose handshake verified the chain.
+        :param generation: that of the context whose handshake verified the chain; 0 on a resumed session,
+            of which we verify it ourselves.
         :raises ValueError: the leaf has dates that cannot be read.
         """
         self.leaf = leaf
+        self.fingerprint = fingerprint(leaf.public_bytes(Encoding.DER))
         self.not_valid_after = leaf.not_valid_after_utc.timestamp()
         self.tls_version = tls_version
         self._chain = tuple(chain)
@@ -81,14 +86,34 @@ class Peer:
             raise NotAuthorized("the certificate's common name is of a type that is no text")
         return name
 
+    def uris(self) -> tuple[str, ...]:
+        try:
+            names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
+        except x509.ExtensionNotFound:
+            return ()
+        except Exception as error:  # parsed only now, as the subject is
+            raise NotAuthorized("the certificate's extensions cannot be read") from error
+
+    def is_issued_by(self, issuers: Iterable[x509.Certificate]) -> bool:
+        for issuer in issuers:
+            try:
+                self.leaf.verify_directly_issued_by(issuer)
+            except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+                continue
+            return True
+        return False
+
     def verify(self, now: float) -> None:
-        # OpenSSL looks at no dates when it resumes a session. The chain it did verify, now or when the
-        # session began, in a context that resumes no session of another: again only after a reload.
-        verify_dates(self.leaf, now)
+        # OpenSSL looks at no dates when it resumes a session, and shows no chain. A chain that it did verify
+        # is looked at again only after a reload; whether somebody in it was revoked, always.
         generation = self._context.generation
         if self._verified != generation:
-            self._context.verify(self.leaf, self._chain, now)
+            self._chain = self._context.verify(self.leaf, self._chain, now)
             self._verified = generation
+            return
+        verify_dates(self.leaf, now)
+        self._context.verify_unrevoked(self.leaf, self._chain, now)
 
 
 def peer_of(transport: object) -> Peer | None:

@@ -1,16 +1,17 @@
 """What the tests of this room stand on: a certificate, a live connection, and a store that can be held up."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from mfserver.certificates import CertificateRecord
 from mfserver.cred.access import Access
 from mfserver.cred.expiry import CertificateWatch
 from mfserver.errors import NotAuthorized
-from mfserver.interfaces import IConnectionStore, ILiveConnection, IPeer, IThingStore
+from mfserver.interfaces import ICertificateStore, IConnectionStore, ILiveConnection, IPeer, IThingStore
 from mfserver.records import Channel, ChannelId, Thing, ThingId, User, UserId
 from tests.store.memory import MemoryStore
 
@@ -29,23 +30,45 @@ def alices_thing(number: int) -> Thing:
 
 @implementer(IPeer)
 class CarefulPeer:
-    """A certificate that counts how often it is verified."""
+    """A certificate that counts how often it is verified.
 
-    def __init__(self, name: str | None, not_valid_after: float = 1e12) -> None:
+    :param issuer: who issued it, of whatever type.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        not_valid_after: float = 1e12,
+        *,
+        fingerprint: bytes = bytes(32),
+        uris: Sequence[str] = (),
+        issuer: object = None,
+    ) -> None:
         self.leaf: Any = None
+        self.fingerprint = fingerprint
         self.not_valid_after = not_valid_after
         self.tls_version = "TLSv1.3"
         self.trouble: Exception | None = None
         self.verified: list[float] = []
+        self.on_verify: Callable[[], object] = lambda: None
         self._name = name
+        self._uris = tuple(uris)
+        self._issuer = issuer
 
     def common_name(self) -> str:
         if self._name is None:
             raise NotAuthorized("two common names")
         return self._name
 
+    def uris(self) -> tuple[str, ...]:
+        return self._uris
+
+    def is_issued_by(self, issuers: Iterable[object]) -> bool:
+        return any(issuer is self._issuer for issuer in issuers)
+
     def verify(self, now: float) -> None:
         self.verified.append(now)
+        self.on_verify()
         if self.trouble is not None:
             raise self.trouble
 
@@ -86,6 +109,13 @@ class SlowThings:
         self.asked += 1
         return self._hold(self._store.things.by_key(key))
 
+    def by_id(self, thing: ThingId) -> Deferred[Thing | None]:
+        self.asked += 1
+        return self._hold(self._store.things.by_id(thing))
+
+    def by_fingerprint(self, fingerprint: bytes) -> Deferred[CertificateRecord | None]:
+        return self._hold(self._store.certificates.by_fingerprint(fingerprint))
+
     def channels_of(self, thing: ThingId) -> Deferred[frozenset[ChannelId]]:
         return self._hold(self._store.connections.channels_of(thing))
 
@@ -124,6 +154,7 @@ class House:
         asked: Any = self.slow
         things_asked: IThingStore = asked if slow else self.store.things
         connections_asked: IConnectionStore = asked if slow else self.store.connections
+        self.certificates: ICertificateStore = asked if slow else self.store.certificates
         self.access = Access(things_asked, connections_asked, SECRET, self.watch, **limits)
 
 

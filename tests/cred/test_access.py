@@ -367,6 +367,16 @@ class RaceTests(AccessCase):
 class WatchTests(AccessCase):
     """Certificates end what they let in."""
 
+    def costly_peer(self, name: str) -> CarefulPeer:
+        """One whose check takes an eighth of a millisecond."""
+        peer = CarefulPeer(name)
+
+        def pass_time() -> None:
+            self.home.clock.rightNow += 0.000128
+
+        peer.on_verify = pass_time
+        return peer
+
     def enter(self, peer: CarefulPeer, thing: int = 0) -> LiveConnection:
         connection = LiveConnection()
         found = self.find(self.home.things[thing])
@@ -418,7 +428,7 @@ class WatchTests(AccessCase):
     def test_after_a_reload_only_those_that_fail_are_closed(self) -> None:
         """More than one slice of them, an unexpected error among them, one leaving meanwhile."""
         home = self.house(max_connections=1000)
-        peers = [CarefulPeer(str(number)) for number in range(120)]
+        peers = [self.costly_peer(str(number)) for number in range(120)]
         connections, logins = [], []
         for peer in peers:
             connections.append(self.enter(peer))
@@ -427,7 +437,7 @@ class WatchTests(AccessCase):
         peers[110].trouble = ZeroDivisionError()
         home.watch.reverify()
         logins[119].logout()
-        self.assertEqual(sum(len(peer.verified) for peer in peers), 50, "a turn takes a bounded time")
+        self.assertEqual(sum(len(peer.verified) for peer in peers), 40, "a turn takes a bounded time")
         home.clock.pump([0.0] * 4)
         ended = [index for index, connection in enumerate(connections) if connection.told]
         self.assertEqual(ended, [3, 110])
@@ -435,17 +445,39 @@ class WatchTests(AccessCase):
         self.assertEqual([len(peer.verified) for peer in peers], [1] * 119 + [0])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_a_second_reload_begins_anew(self) -> None:
+    def test_who_calls_often_keeps_the_check_from_nobody(self) -> None:
+        """Another call makes it go through all once more, but not before it has come to the end."""
         home = self.house(max_connections=1000)
-        peers = [CarefulPeer(str(number)) for number in range(60)]
+        peers = [self.costly_peer(str(number)) for number in range(60)]
         for peer in peers:
             self.enter(peer)
-        home.watch.reverify()
-        home.watch.reverify()
-        home.clock.pump([0.0] * 4)
-        self.assertEqual([len(peer.verified) for peer in peers], [2] * 50 + [1] * 10)
+        for _ in range(2):
+            home.watch.reverify()
+            home.watch.reverify()
+            self.assertEqual([len(peer.verified) for peer in peers], [1] * 40 + [0] * 20)
+            home.clock.advance(0)
+            self.assertEqual([len(peer.verified) for peer in peers], [2] * 20 + [1] * 40)
+            home.clock.pump([0.0] * 3)
+            self.assertEqual([len(peer.verified) for peer in peers], [2] * 60)
+            for peer in peers:
+                peer.verified.clear()
         home.watch.reverify()
         home.watch.stop()
+        self.assertEqual(home.clock.getDelayedCalls(), [])
+
+    def test_one_that_ends_asks_for_all_again(self) -> None:
+        """The last one that leaves, as well as another one while the check is under way."""
+        home = self.house(max_connections=1000)
+        peers = [CarefulPeer(str(number)) for number in range(3)]
+        connections = [self.enter(peer) for peer in peers]
+        for connection in connections:
+            connection.on_end = home.watch.reverify
+        peers[1].trouble = NotAuthorized("gone")
+        home.watch.reverify()
+        self.assertEqual([len(peer.verified) for peer in peers], [2, 1, 2])
+        peers[0].trouble = peers[2].trouble = NotAuthorized("gone")
+        home.watch.reverify()
+        self.assertEqual([len(connection.told) for connection in connections], [1, 1, 1])
         self.assertEqual(home.clock.getDelayedCalls(), [])
 
     def test_everybody_fails_the_reload(self) -> None:

@@ -21,6 +21,7 @@ from mfserver.cred.credentials import (
     ThingKey,
     UserToken,
 )
+from mfserver.cred.identity import Identities
 from mfserver.cred.tokens import TokenOwners, Tokens
 from mfserver.errors import NotAuthorized, Overloaded, SlowDown, Unauthenticated
 from mfserver.interfaces import IAuthenticator, IPeer, IThing, IUser, IUserAuthenticator
@@ -147,7 +148,10 @@ class AuthenticationCase(SynchronousTestCase):
         self.tokens = Tokens(SECRET, seconds)
         owners = TokenOwners(SECRET, self.home.store.users, self.home.store.keys, seconds)
         self.by_key, self.users = key_mode(self.home.access, owners, self.attempts)
-        self.by_certificate, self.x509_users = x509_mode(self.home.access, owners, self.attempts, seconds)
+        identities = Identities(self.home.certificates, lambda: (), seconds)
+        self.by_certificate, self.x509_users = x509_mode(
+            self.home.access, identities, owners, self.attempts, seconds
+        )
 
     slow = False
 
