@@ -1,8 +1,11 @@
 """Authorities to issue with, and the openssl program to ask what it thinks of the result."""
 
 import os
+import resource
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -62,28 +65,28 @@ def authority(
     return builder.sign(signing, signature_hash(signing)), key
 
 
-def intermediate(above: Issuer, subject: str = "Intermediate", end: datetime = NOW + YEAR) -> Issuer:
+def intermediate(above: Issuer, now: datetime = NOW) -> Issuer:
     """An authority below another, as strict verifiers want it."""
     key = new_key()
     certificate = issue(
         key.public_key(),
-        name(subject),
+        name("Intermediate"),
         above.certificate.subject,
         above.key,
-        not_before=NOW - DAY,
-        not_after=end,
+        not_before=now - DAY,
+        not_after=now + YEAR,
         issuer=above.certificate,
         path_length=0,
     )
     return Issuer(certificate, key, above.path)
 
 
-def top() -> Issuer:
+def top(now: datetime = NOW) -> Issuer:
     """A root that may have authorities below it."""
     key = new_key()
     subject = name("Top")
     certificate = issue(
-        key.public_key(), subject, subject, key, not_before=NOW - DAY, not_after=NOW + YEAR, path_length=1
+        key.public_key(), subject, subject, key, not_before=now - DAY, not_after=now + YEAR, path_length=1
     )
     return Issuer(certificate, key)
 
@@ -105,6 +108,17 @@ def pkcs8(key: Any) -> bytes:
     """A private key in PEM."""
     encoded: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return encoded
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Nobody can write a byte into a file meanwhile, root neither."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 class FilesCase(SynchronousTestCase):

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mfserver.ca.authority import CA_LIFETIME, SERVER_LIFETIME, ensure
 from mfserver.ca.x509 import encode_certificate, encode_key, issue_authority, name, new_key
 from mfserver.errors import ConfigurationError
+from tests.ca.authorities import authority, full_disk
 
 FILES = ("ca.crt", "ca.key", "mainflux-server.crt", "mainflux-server.key")
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -121,6 +122,16 @@ class FirstStartTests(AuthorityCase):
         ensure(self.directory, ["b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example"], NOW)
         self.verify("xn--bcher-kva.example")
 
+    def test_names_once(self) -> None:
+        [_, line] = ensure(self.directory, ["mf.example", "localhost", "mf.example"], NOW)
+        self.assertEqual(1, line.count("mf.example"))
+        self.assertEqual(1, line.count(" localhost"))
+
+    def test_full_disk(self) -> None:
+        with full_disk():
+            self.refuse("--data-dir", "cannot make", "pki")
+        self.assertEqual({}, self.contents())
+
     def test_directory_that_cannot_be_made(self) -> None:
         self.directory = os.path.join(self.directory, "file")
         with open(self.directory, "wb"):
@@ -206,6 +217,19 @@ class LaterStartTests(AuthorityCase):
         os.unlink(self.path("mainflux-server.crt"))
         error = self.assertRaises(ConfigurationError, ensure, self.directory, (), NOW, ca=self.path("ca.crt"))
         self.assertEqual("--ca-key", error.option)
+
+    def test_no_authority(self) -> None:
+        """A leaf with its own key signs nothing."""
+        leaf, key = authority("Leaf", extensions=())
+        self.write("ca.crt", encode_certificate(leaf))
+        self.write("ca.key", encode_key(key))
+        os.unlink(self.path("mainflux-server.crt"))
+        self.refuse("--ca", "ca.crt", "no certificate of an authority")
+
+    def test_server_key_that_is_none(self) -> None:
+        os.unlink(self.path("mainflux-server.crt"))
+        self.write("mainflux-server.key", b"hello")
+        self.refuse("--key", "mainflux-server.key", "no private key")
 
     def test_expired_authority(self) -> None:
         os.unlink(self.path("mainflux-server.crt"))
