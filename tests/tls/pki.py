@@ -7,14 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mfserver.ca.x509 import encode_certificate, encode_key, issue, issue_server, name, new_key
+from mfserver.interfaces import IRevocations
 from mfserver.tls.context import ServerContext
 
-__all__ = ["Identity", "Authority", "write", "server_context", "DAY", "KEY"]
+__all__ = ["Identity", "Authority", "rewritten", "write", "server_context", "DAY", "KEY"]
 
 DAY = timedelta(days=1)
+#: How many points P-256 has.
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 #: A thing key that stands in most certificates here.
 KEY = "0123456789abcdef"
 
@@ -63,8 +69,12 @@ class Authority:
         end: timedelta = DAY,
         usages: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.CLIENT_AUTH,),
         chain: tuple[x509.Certificate, ...] = (),
+        uris: Sequence[str] = (),
     ) -> Identity:
-        """A thing's certificate."""
+        """A thing's certificate.
+
+        :param uris: its subject alternative names.
+        """
         key = new_key()
         now = datetime.now(UTC)
         certificate = issue(
@@ -76,8 +86,37 @@ class Authority:
             not_before=now + begin,
             not_after=now + end,
             usages=usages,
+            alternatives=[x509.UniformResourceIdentifier(uri) for uri in uris],
         )
         return Identity(certificate, key, chain)
+
+    def crl(
+        self,
+        *revoked: x509.Certificate,
+        begin: timedelta = -DAY,
+        end: timedelta = DAY,
+        extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+        entry: x509.ExtensionType | None = None,
+        signer: "Authority | None" = None,
+    ) -> x509.CertificateRevocationList:
+        """A revocation list.
+
+        :param end: when the next one comes.
+        :param extensions: each with whether it is critical.
+        :param entry: an extension of every entry.
+        :param signer: who signs in our name.
+        """
+        now = datetime.now(UTC)
+        entries = []
+        for certificate in revoked:
+            one = x509.RevokedCertificateBuilder(certificate.serial_number, now)
+            entries.append((one if entry is None else one.add_extension(entry, False)).build())
+        builder = x509.CertificateRevocationListBuilder(
+            self.name, now + begin, now + end, revoked_certificates=entries
+        )
+        for extension, is_critical in extensions:
+            builder = builder.add_extension(extension, is_critical)
+        return builder.sign((signer or self).key, SHA256())
 
     def server(self, *hosts: str, end: timedelta = DAY) -> Identity:
         """A server's certificate."""
@@ -107,11 +146,30 @@ def write(directory: str, server: Identity, *roots: x509.Certificate) -> tuple[s
     return certificate, key, ca
 
 
+def rewritten(certificate: x509.Certificate) -> x509.Certificate:
+    """The same certificate with its ECDSA signature written the other way, as anybody can: (r, n - s)."""
+    r, s = decode_dss_signature(certificate.signature)
+    other = encode_dss_signature(r, P256_ORDER - s)
+    der = certificate.public_bytes(Encoding.DER)
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
+    bits = b"\x00" + other
+    body = certificate.tbs_certificate_bytes + algorithm + b"\x03" + bytes([len(bits)]) + bits
+    assert der.startswith(b"\x30\x82") and len(body) > 255
+    return x509.load_der_x509_certificate(b"\x30\x82" + len(body).to_bytes(2, "big") + body)
+
+
 def server_context(
-    directory: str, authority: Authority, *, request: bool = True, minimum: str = "1.2"
+    directory: str,
+    authority: Authority,
+    *,
+    request: bool = True,
+    minimum: str = "1.2",
+    revocations: IRevocations | None = None,
 ) -> ServerContext:
     """A loaded context whose server certificate and trust root are this authority's."""
     paths = write(directory, authority.server(), authority.certificate)
-    context = ServerContext(*paths, request_client_certificates=request, minimum=minimum)
+    context = ServerContext(
+        *paths, request_client_certificates=request, minimum=minimum, revocations=revocations
+    )
     context.load()
     return context

@@ -1,14 +1,17 @@
 """Who a certificate says somebody is: exactly one common name, or nobody."""
 
+from datetime import UTC, datetime
 from time import time
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from mfserver.ca.x509 import issue, new_key
 from mfserver.errors import NotAuthorized
 from mfserver.interfaces import IPeer
 from mfserver.tls.peer import IPeerTransport, Peer, peer_of
@@ -115,6 +118,52 @@ class CommonNameTests(PeerCase):
         for value in (b"\xff" * 16, b"\xc0\x80" * 8, b"A" * 15 + b"\xc3", bytes(16)):
             certificate = x509.load_der_x509_certificate(der.replace(b"A" * 16, value))
             self.assertRaises(NotAuthorized, self.peer(certificate).common_name)
+
+
+class UriTests(PeerCase):
+    """The URIs of a certificate, and who issued it."""
+
+    def test_uris(self) -> None:
+        for uris in ((), ("urn:mainflux:thing:1",), ("urn:b", "urn:a", "urn:a")):
+            self.assertEqual(self.peer(self.authority.client(uris=uris).certificate).uris(), uris)
+
+    def test_other_names_are_none(self) -> None:
+        now = datetime.now(UTC)
+        names = [x509.DNSName("urn:mainflux:thing:1"), x509.RFC822Name("urn:mainflux:thing@example.org")]
+        certificate = issue(
+            new_key().public_key(),
+            x509.Name([]),
+            self.authority.name,
+            self.authority.key,
+            not_before=now,
+            not_after=now + DAY,
+            alternatives=names,
+        )
+        self.assertEqual(self.peer(certificate).uris(), ())
+
+    def test_unreadable(self) -> None:
+        """What cannot be read may hide a name: it is refused."""
+        der = self.authority.client(uris=["urn:0123456789"]).certificate.public_bytes(Encoding.DER)
+        for broken in (b"\x86\x0eurn:\xff123456789", b"\x83\x0eurn:0123456789", b"\x86\x0furn:0123456789"):
+            changed = der.replace(b"\x86\x0eurn:0123456789", broken)
+            self.assertNotEqual(changed, der)
+            peer = self.peer(x509.load_der_x509_certificate(changed))
+            self.assertRaises(NotAuthorized, peer.uris)
+
+    def test_issuer(self) -> None:
+        """Its key decides, not its name, and nobody may stand between."""
+        peer = self.peer(self.authority.client().certificate)
+        between = Authority("Between", self.authority)
+        others = [Authority().certificate, Authority("Other").certificate, between.certificate]
+        self.assertTrue(peer.is_issued_by([*others, self.authority.certificate]))
+        self.assertFalse(peer.is_issued_by(others))
+        self.assertFalse(peer.is_issued_by([]))
+        self.assertFalse(self.peer(between.client().certificate).is_issued_by([self.authority.certificate]))
+
+    def test_fingerprint(self) -> None:
+        """The one that everybody else computes."""
+        leaf = self.authority.client().certificate
+        self.assertEqual(self.peer(leaf).fingerprint, leaf.fingerprint(SHA256()))
 
 
 class VerifyTests(PeerCase):
