@@ -69,13 +69,15 @@ def read_issuer(files: AuthorityFiles) -> Issuer:
     except Invalid as error:
         raise ConfigurationError(f"{files.key} {error}", "--ca-key") from error
     own = spki(key.public_key())
-    for certificate in certificates:
-        if spki(certificate.public_key()) == own:
-            try:
-                return Issuer(certificate, key, [*certificates, *others])
-            except Invalid as error:
-                raise ConfigurationError(f"{files.certificate} {error}", "--ca") from error
-    raise ConfigurationError(f"{files.key} does not belong to {files.certificate}", "--ca-key")
+    fitting = [each for each in certificates if spki(each.public_key()) == own]
+    if not fitting:
+        raise ConfigurationError(f"{files.key} does not belong to {files.certificate}", "--ca-key")
+    # An authority that was renewed with its key stands beside its successor.
+    certificate = max(fitting, key=lambda each: each.not_valid_after_utc)
+    try:
+        return Issuer(certificate, key, [*certificates, *others])
+    except Invalid as error:
+        raise ConfigurationError(f"{files.certificate} {error}", "--ca") from error
 
 
 def read_certificates(path: str, option: str) -> list[x509.Certificate]:

@@ -285,14 +285,20 @@ def authority_path(
 ) -> list[x509.Certificate]:
     """A certificate, then each one's issuer as far as it is among the others; a root is the last.
 
-    :raises Invalid: there are more than :data:`MAX_CHAIN`.
+    Of several that could have issued it, as an old root and its successor with the same key, the one that
+    ends last.
+
+    :raises Invalid: there are more than :data:`MAX_CHAIN`, or one of them may not have so many below it.
     """
-    path, left = [certificate], list(others)
+    path, left = [certificate], sorted(others, key=lambda each: each.not_valid_after_utc, reverse=True)
     while not is_issued_by(path[-1], path[-1]):
         above = next((each for each in left if each not in path and is_issued_by(path[-1], each)), None)
         if above is None:
             break
         _check_authority(above)
+        depth = above.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        if depth is not None and depth < len(path):  # RFC 5280, 4.2.1.9
+            raise Invalid("is below an authority that may have no authorities below it", "certificate")
         path.append(above)
         if len(path) > MAX_CHAIN:
             raise Invalid(f"has more than {MAX_CHAIN} authorities in its chain", "certificate")

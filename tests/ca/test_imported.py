@@ -111,6 +111,15 @@ class ImportTests(ImportCase):
         self.imported(pem(root()), force=True)
         self.assertNotIn("ca-chain.crt", self.contents())
 
+    def test_renewed_with_the_same_key(self) -> None:
+        """Of the two in ``ca.crt`` the one that ends last signs, whatever their order."""
+        old = root(lifetime=30 * DAY)
+        new = root(old.key)
+        self.imported(pem(old))
+        for pair in ((old, new), (new, old)):
+            self.write("ca.crt", b"".join(encode_certificate(each.certificate) for each in pair))
+            self.assertEqual(new.certificate, read_issuer(AuthorityFiles.of(self.directory)).certificate)
+
     def test_never_by_accident(self) -> None:
         ensure(self.directory, (), NOW)
         before = self.contents()
@@ -173,7 +182,7 @@ class RefusedTests(ImportCase):
 
     def test_expired_root(self) -> None:
         """The intermediate is good, but nothing below it is."""
-        above = root(now=NOW - 20 * DAY, lifetime=10 * DAY)
+        above = Issuer(*authority("Root", begin=NOW - 20 * DAY, end=NOW - 10 * DAY))
         certificate, key = authority("Below", above)
         self.refuse(
             b"".join(map(encode_certificate, (certificate, above.certificate))) + pkcs8(key),
@@ -189,8 +198,9 @@ class RefusedTests(ImportCase):
     def test_keys(self) -> None:
         issuer = root()
         certificate = encode_certificate(issuer.certificate)
-        self.refuse(certificate, "no private key")
-        self.refuse(certificate + pkcs8(issuer.key) + pkcs8(new_key()), "2 private keys")
+        self.refuse(certificate, "exactly one private key")
+        self.refuse(certificate + pkcs8(issuer.key) + pkcs8(new_key()), "exactly one private key")
+        self.refuse(certificate + b"-----BEGIN PRIVATE KEY-----\n" * 30_000, "exactly one private key")
         self.refuse(certificate + locked(issuer.key), "encrypted")
         self.refuse(certificate + locked(issuer.key), "wrong", password="guess")
         self.refuse(certificate + pkcs8(x25519.X25519PrivateKey.generate()), "signs")

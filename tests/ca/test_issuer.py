@@ -266,7 +266,7 @@ class PathTests(SynchronousTestCase):
 
     def test_order_and_strangers(self) -> None:
         """The file may hold anything in any order; what does not lead upwards is left out."""
-        above = top()
+        above = Issuer(*authority("Top"))
         middle_certificate, middle_key = authority("Middle", above)
         middle = Issuer(middle_certificate, middle_key, [above.certificate])
         issuer = intermediate(middle)
@@ -300,7 +300,7 @@ class PathTests(SynchronousTestCase):
         self.assertEqual([below_two, below_one], authority_path(below_two, [below_one, below_two]))
 
     def test_too_long(self) -> None:
-        issuer = top()
+        issuer = Issuer(*authority("Top"))
         for depth in range(MAX_CHAIN - 1):
             certificate, key = authority(f"Depth {depth}", issuer)
             issuer = Issuer(certificate, key, issuer.path)
@@ -309,9 +309,28 @@ class PathTests(SynchronousTestCase):
         error = self.assertRaises(Invalid, Issuer, certificate, key, issuer.path)
         self.assertEqual("certificate", error.field)
 
+    def test_path_length(self) -> None:
+        """Ours has no authorities below it: nobody would accept what they sign."""
+        above = root()
+        certificate, key = authority("Below", above)
+        error = self.assertRaises(Invalid, Issuer, certificate, key, above.path)
+        self.assertIn("no authorities below", str(error))
+        middle = intermediate(top())
+        Issuer(middle.certificate, middle.key, middle.path)
+
+    def test_root_renewed_with_the_same_key(self) -> None:
+        """The successor leads upwards, whatever the order."""
+        old_certificate, key = authority("Root", end=NOW - DAY / 2)
+        new_certificate, _ = authority("Root", key=key)
+        below, below_key = authority("Below", Issuer(old_certificate, key))
+        for others in ((old_certificate, new_certificate), (new_certificate, old_certificate)):
+            issuer = Issuer(below, below_key, others)
+            self.assertEqual([below, new_certificate], issuer.path)
+            issuer.issue(THING, now=NOW)
+
     def test_dates_of_the_whole_path(self) -> None:
         """A leaf that outlived the root would be good for nobody."""
-        above = root(lifetime=10 * DAY)
+        above = Issuer(*authority("Root", begin=NOW - HOUR / 2, end=NOW + 10 * DAY))
         certificate, key = authority("Longer", above, begin=NOW - YEAR)
         issuer = Issuer(certificate, key, above.path)
         leaf = issuer.issue(THING, now=NOW).certificate
