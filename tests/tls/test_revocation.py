@@ -240,7 +240,7 @@ class HandshakeTests(ListenCase):
         self.assert_let_in(self.connect(others))
 
     def test_a_reload_ends_no_session_through_an_intermediate(self) -> None:
-        """What is live by a resumed session showed no chain; the intermediate is known from the first time."""
+        """Who is live by a resumed session showed no chain; the intermediate is known from the first one."""
         between = Authority("Between", self.authority)
         context = self.client(between.client(chain=(between.certificate,)))
         first = self.connect(context)
