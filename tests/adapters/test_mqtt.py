@@ -39,6 +39,7 @@ class ConnectTests(MQTTTestCase):
         (claims,) = self.house.gate.claims
         self.assertEqual(("192.0.2.7", ("key-of-alice",), "alice"), _said(claims))
         self.assertTrue(claims.needs_key and claims.needs_thing_id)
+        self.assertFalse(claims.by_browser)
 
     def test_claims_without(self) -> None:
         """No user name and no password claim nothing, and an empty password is a key that no thing has."""

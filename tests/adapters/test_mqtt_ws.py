@@ -118,6 +118,15 @@ class MQTTOverWSTests(WSTestCase):
         assert isinstance(heard, Publish)
         self.assertEqual((TOPIC, b"back"), (heard.topic, heard.payload))
 
+    def test_page_in_a_browser(self) -> None:
+        """Its certificate must not count alone: browsers send it for whatever page asks."""
+        origin = "Origin: https://evil.example"
+        for headers, by_browser in (([OFFER], False), ([OFFER, origin], True)):
+            wire, status, _, _ = self.ask("/mqtt", *headers)
+            self.assertEqual(101, status)
+            wire.receive(frame(BINARY, CONNECT))
+            self.assertEqual(by_browser, self.house.gate.claims[-1].by_browser)
+
     def test_stolen_key(self) -> None:
         """A wrong key is refused in CONNACK, and the WebSocket closed after it."""
         wire = self.begin()

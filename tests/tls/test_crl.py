@@ -146,6 +146,17 @@ class ReadTests(ListCase):
         self.roots = [leaf.certificate]
         self.refuse(pem(leaf.crl()), words="nobody trusted")
 
+    def test_authorities_that_say_little(self) -> None:
+        """Where no usages are named none is forbidden; who does not say that it is an authority is none."""
+        bare = without_extensions(self.authority.certificate, self.authority)
+        self.roots = [bare]
+        self.write(pem(self.authority.crl(self.bad)))
+        [found] = read_lists(self.path, self.roots)
+        self.assertIsNone(found.key_id)
+        between = Authority("Between", self.authority)
+        certificate = without_extensions(between.certificate, self.authority)
+        self.refuse(pem(between.crl()), encode_certificate(certificate), words="nobody trusted")
+
     def test_delta(self) -> None:
         self.refuse(
             pem(self.authority.crl(extensions=[(x509.DeltaCRLIndicator(1), True)])), words="delta list"
