@@ -75,9 +75,12 @@ def check_strength(
     if not shortest <= public_key.key_size <= longest:
         raise Invalid(f"an RSA key must have {shortest} to {longest} bits", field)
     numbers = public_key.public_numbers()
-    is_sane = _EXPONENT <= numbers.e < 2**_MAX_EXPONENT_BITS and numbers.e % 2 and numbers.n % 2
+    # An even exponent is refused where the key is read.
+    is_sane = _EXPONENT <= numbers.e < 2**_MAX_EXPONENT_BITS and numbers.n % 2
     if not is_sane:
-        raise Invalid(f"the exponent of an RSA key must be odd and at least {_EXPONENT}", field)
+        raise Invalid(
+            f"the exponent of an RSA key must be at least {_EXPONENT}, and both of its numbers odd", field
+        )
     return public_key
 
 

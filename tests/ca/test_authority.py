@@ -232,11 +232,14 @@ class LaterStartTests(AuthorityCase):
         self.refuse("--key", "mainflux-server.key", "no private key")
 
     def test_expired_authority(self) -> None:
+        """No key is made that no certificate would follow."""
         os.unlink(self.path("mainflux-server.crt"))
+        os.unlink(self.path("mainflux-server.key"))
         error = self.assertRaises(
             ConfigurationError, ensure, self.directory, (), NOW + CA_LIFETIME + timedelta(days=1)
         )
         self.assertIn("expired", str(error))
+        self.assertEqual(["ca.crt", "ca.key"], list(self.contents()))
 
     def test_never_beyond_the_authority(self) -> None:
         os.unlink(self.path("mainflux-server.crt"))

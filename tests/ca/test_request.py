@@ -48,6 +48,9 @@ class RequestTests(FilesCase):
     def test_weak_keys(self) -> None:
         self.refuse(request(rsa_key(1024)), "2048")
         self.refuse(request(rsa_key(2048, 3)), "exponent")
+        der = request(rsa_key(), form=Encoding.DER)
+        for exponent in ("0203010002", "0203000003"):  # even, and not the shortest form
+            self.refuse(der.replace(bytes.fromhex("0203010001"), bytes.fromhex(exponent)))
         self.refuse(request(ec.generate_private_key(ec.SECP256K1())), "P-256")
         self.refuse(request(ed448.Ed448PrivateKey.generate(), hashed=None), "Ed25519")
 
