@@ -1,7 +1,7 @@
 """Client certificates that this server issued, as plain values."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mfserver.records import ThingId, UserId
@@ -14,6 +14,7 @@ __all__ = [
     "THING_URI",
     "CertificateQuery",
     "CertificateRecord",
+    "NewCertificate",
     "fingerprint",
     "thing_uri",
 ]
@@ -68,6 +69,24 @@ class CertificateRecord:
         if self.revoked_at is not None:
             return REVOKED
         return EXPIRED if now > self.not_after else ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class NewCertificate:
+    """A certificate as it is handed out, this once.
+
+    :ivar record: what is kept of it.
+    :ivar chain: it and the intermediates that it is shown with, in PEM.
+    :ivar trust: the root that it leads to, or the highest authority that is known, in PEM.
+    :ivar private_key: in PEM (PKCS #8, not encrypted), where it was made here: nobody keeps it.
+    :ivar bundle: all of it as PKCS #12, where that was asked for.
+    """
+
+    record: CertificateRecord
+    chain: bytes
+    trust: bytes
+    private_key: bytes | None = field(default=None, repr=False)
+    bundle: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

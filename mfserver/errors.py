@@ -16,6 +16,7 @@ __all__ = [
     "TooLarge",
     "SlowDown",
     "Overloaded",
+    "Unavailable",
 ]
 
 
@@ -85,3 +86,7 @@ class SlowDown(MFServerError):
 
 class Overloaded(MFServerError):
     """A bounded queue of the server is full; nothing was done."""
+
+
+class Unavailable(MFServerError):
+    """What this server was not set up for, or not completely; asking again helps when its operator has acted."""

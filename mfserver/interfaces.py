@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
-from mfserver.certificates import CertificateQuery, CertificateRecord
+from mfserver.certificates import CertificateQuery, CertificateRecord, NewCertificate
 from mfserver.durable import Changes, Kept, KeptDelivery, SessionKey
 from mfserver.message import Message
 from mfserver.records import (
@@ -58,6 +58,7 @@ __all__ = [
     "ISessionStore",
     "ICertificateStore",
     "IRevocations",
+    "IIssuer",
     "IStore",
 ]
 
@@ -192,6 +193,61 @@ class IRevocations(Interface):
 
         To be called after the commit and before the answer; the records' ``der`` is not looked at.
         """
+
+
+class IIssuer(Interface):
+    """The authority that signs certificates of things. It works off the reactor's thread, in bounded pools.
+
+    Every method that fires raises ``Unavailable`` where there is no authority to sign with, or none that may
+    now, and ``Overloaded`` where too many wait already. Nothing is kept of what it makes.
+    """
+
+    def issue(
+        thing: Thing,
+        *,
+        days: float,
+        named_by_key: bool,
+        key_type: str,
+        key_bits: int | None,
+        password: str | None,
+    ) -> "Deferred[NewCertificate]":
+        """Make a key, and a certificate for it.
+
+        :param days: until it ends, unless the authority ends before.
+        :param named_by_key: the thing's key is the common name, in place of its id.
+        :param key_type: ``ec`` or ``rsa``.
+        :param key_bits: None for the default.
+        :param password: what a PKCS #12 is encrypted with; None for no PKCS #12.
+        :raises Invalid: its field is the parameter that cannot be used.
+        """
+
+    def sign(thing: Thing, request: bytes, *, days: float, named_by_key: bool) -> "Deferred[NewCertificate]":
+        """Sign a certificate for the key of a signing request, in PEM or DER; nothing else of it counts.
+
+        :raises Invalid: its field is ``csr``: it is no request, not signed with its own key, or with a weak one.
+        :raises TooLarge: it is too long.
+        """
+
+    def renew(
+        thing: Thing, record: CertificateRecord, request: bytes | None, *, days: float
+    ) -> "Deferred[NewCertificate]":
+        """Sign a new certificate in the place of one of ours, named as that one is.
+
+        :param request: whose key is certified from now on; None for the one that the old one certifies.
+        :raises Invalid: as :meth:`sign`, or the field is ``certificate`` and its key is too weak by now.
+        """
+
+    def revocation_list(records: Iterable[CertificateRecord], number: int) -> "Deferred[bytes]":
+        """The list of those among these that this authority signed and that are revoked, in DER.
+
+        :param number: larger than that of the list before.
+        """
+
+    def trust() -> bytes:
+        """What the other end has to trust, in PEM. :raises Unavailable: there is no authority."""
+
+    def chain(record: CertificateRecord) -> bytes:
+        """A certificate of ours and the intermediates that it is shown with, as far as they are known; PEM."""
 
 
 class IAuthenticator(Interface):

@@ -1,15 +1,19 @@
 """Small real implementations of what provisioning is handed, besides the store."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
-from mfserver.errors import Overloaded, SlowDown, Unauthenticated
+from mfserver.certificates import CertificateRecord
+from mfserver.errors import NotAuthorized, Overloaded, SlowDown, Unauthenticated
 from mfserver.interfaces import (
     IAttempts,
     IChanges,
     IPasswords,
+    IRevocations,
     ITokens,
     IUser,
     IUserAuthenticator,
@@ -17,7 +21,59 @@ from mfserver.interfaces import (
 )
 from mfserver.records import ApiKey, Change, User, UserId
 
-__all__ = ["Attempts", "Changes", "Passwords", "Person", "Tokens"]
+__all__ = ["Attempts", "Changes", "Inline", "Passwords", "Person", "Revocations", "Tokens"]
+
+T = TypeVar("T")
+
+
+class Inline:
+    """Does at once what threads do in their time; or keeps it until :meth:`go`.
+
+    :ivar full: whether the queue is.
+    :ivar held: what waits; None for nothing has to.
+    """
+
+    def __init__(self) -> None:
+        self.full = False
+        self.done = 0
+        self.held: list[Callable[[], object]] | None = None
+
+    def defer(self, work: Callable[[], T]) -> Deferred[T]:
+        if self.full:
+            return fail(Overloaded("too many certificates are being made"))
+        self.done += 1
+        if self.held is None:
+            return execute(work)
+        waiting: Deferred[T] = Deferred()
+        self.held.append(lambda: execute(work).chainDeferred(waiting))
+        return waiting
+
+    def go(self) -> None:
+        """Do what waits."""
+        held, self.held = self.held or [], None
+        for work in held:
+            work()
+
+
+@implementer(IRevocations)
+class Revocations:
+    """Remembers what it was told.
+
+    :ivar heard: serial numbers.
+    """
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.fingerprints: set[bytes] = set()
+
+    def check(self, leaf: Any, fingerprint: bytes, now: float) -> None:
+        if fingerprint in self.fingerprints:
+            raise NotAuthorized("revoked")
+
+    def revoked(self, records: Iterable[CertificateRecord]) -> None:
+        for record in records:
+            self.heard.append(record.serial)
+            self.fingerprints.add(record.fingerprint)
 
 
 @implementer(IPasswords)
