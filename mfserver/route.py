@@ -21,11 +21,12 @@ class Route:
         request. On a path that several rows share, it and the method decide.
     :ivar summary: one line for the API's description.
     :ivar body: the msgspec type of the request's JSON body, None for no body or any bytes.
-    :ivar reply: the msgspec type of the JSON answer, None for an empty one.
+    :ivar reply: the msgspec type of the JSON answer, or a tuple of those that it may be, None for none.
     :ivar success: the status of a success.
     :ivar errors: the statuses that it can answer besides the ones that every row can.
     :ivar parameters: query parameters, name to description.
     :ivar access: ``"user"``, ``"thing"`` or ``""``: whose credentials it asks for.
+    :ivar media_types: what else than JSON it can answer with.
     :ivar any_body: it reads the request's body as it comes, of any type.
     """
 
@@ -40,4 +41,5 @@ class Route:
     errors: tuple[int, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
     access: str = ""
+    media_types: tuple[str, ...] = ()
     any_body: bool = False

@@ -30,6 +30,14 @@ __all__ = [
     "KeyToken",
     "ThingIdBody",
     "Identity",
+    "CertOrder",
+    "SigningRequest",
+    "Renewal",
+    "Revocation",
+    "Revoked",
+    "CertIssued",
+    "CertShown",
+    "CertsPage",
     "Version",
     "Health",
 ]
@@ -210,6 +218,90 @@ class Identity(Struct):
     """Which thing it is."""
 
     id: str
+
+
+class CertOrder(Struct):
+    """A certificate that is wanted, with a key. Times are ``90d``, ``2160h`` or a number of days."""
+
+    thing_id: str
+    key_bits: int | None = None
+    key_type: str | None = None
+    valid: str | float | None = None
+    cn: str | None = None
+    format: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<CertOrder for {self.thing_id!r}>"  # a password has no place in a log or a traceback
+
+
+class SigningRequest(Struct):
+    """A certificate that is wanted for the key of a certificate signing request, in PEM."""
+
+    thing_id: str
+    csr: str
+    valid: str | float | None = None
+    cn: str | None = None
+
+
+class Renewal(Struct):
+    """A certificate in the place of another: for the same key, or for that of a signing request."""
+
+    csr: str | None = None
+    valid: str | float | None = None
+
+
+class Revocation(Struct):
+    """Why a certificate is revoked, in the words of RFC 5280, 5.3.1."""
+
+    reason: str | None = None
+
+
+class Revoked(Struct):
+    """Since when a certificate is revoked, and why."""
+
+    revocation_time: datetime
+    reason: str
+
+
+class CertIssued(Struct, omit_defaults=True):
+    """A new certificate in PEM. A key that was made here is shown this once; ``p12`` is in base64."""
+
+    thing_id: str
+    cert: str
+    cert_serial: str
+    ca_cert: str
+    expiration: datetime
+    cert_key: str | None = None
+    p12: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<CertIssued {self.cert_serial}>"  # a private key has no place in a log or a traceback
+
+
+class CertShown(Struct, omit_defaults=True):
+    """A certificate, as its thing's owner sees it; in a list without the certificate itself."""
+
+    cert_serial: str
+    thing_id: str
+    state: str
+    fingerprint: str
+    issued_at: datetime
+    valid_from: datetime
+    expiration: datetime
+    revocation_time: datetime | None = None
+    reason: str | None = None
+    replaced_by: str | None = None
+    cert: str | None = None
+
+
+class CertsPage(Struct):
+    """A part of a list of certificates, the youngest first."""
+
+    total: int
+    offset: int
+    limit: int
+    certs: list[CertShown]
 
 
 class Version(Struct):

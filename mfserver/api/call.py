@@ -55,12 +55,16 @@ class Call(Generic[B]):
 class Reply:
     """What a handler answers.
 
-    :ivar entity: what becomes the JSON body; None for an empty one.
+    :ivar entity: what becomes the JSON body; None for an empty one. With a media type it is the body: bytes.
     :ivar location: the path of what was created.
+    :ivar media_type: None for JSON.
+    :ivar fresh_for: seconds that anybody may keep the answer for; 0 for not at all.
     """
 
     entity: Any = None
     location: str | None = None
+    media_type: str | None = None
+    fresh_for: int = 0
 
 
 class Routes:
@@ -82,6 +86,7 @@ class Routes:
         errors: tuple[int, ...] = (),
         parameters: Mapping[str, str] | None = None,
         access: str = "user",
+        media_types: tuple[str, ...] = (),
     ) -> Route:
         """A row that reads the call, lets the handler answer it, and writes the reply."""
         endpoint = _Endpoint(
@@ -103,6 +108,7 @@ class Routes:
             errors=tuple(sorted({*errors, *implied, *((400,) if parameters else ())})),
             parameters=dict(parameters or {}),
             access=access,
+            media_types=media_types,
         )
 
 
@@ -136,7 +142,13 @@ class _Endpoint:
         )
         if reply.location is not None:
             request.setHeader(b"Location", reply.location.encode())
-        answer(request, self.success, b"" if reply.entity is None else msgspec.json.encode(reply.entity))
+        if reply.fresh_for:
+            request.setHeader(b"Cache-Control", b"public, max-age=%d" % reply.fresh_for)
+        if reply.media_type is not None:
+            answer(request, self.success, reply.entity, reply.media_type)
+        else:
+            entity = b"" if reply.entity is None else msgspec.json.encode(reply.entity)
+            answer(request, self.success, entity)
 
 
 def _token(request: Request) -> str | None:

@@ -37,7 +37,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     two rows with the same path and method, an upgrade and a plain one, the plain one is described.
     """
     types = list(
-        {repr(kind): kind for route in routes for kind in (route.body, route.reply) if kind}.values()
+        {repr(kind): kind for route in routes for kind in (route.body, *_replies(route)) if kind}.values()
     )
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(map(repr, types), schemas, strict=True))
@@ -68,8 +68,12 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
 def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     """One row."""
     success: dict[str, Any] = {"description": HTTPStatus(route.success).phrase}
-    if route.reply is not None:
-        success["content"] = {"application/json": {"schema": schemas[repr(route.reply)]}}
+    content: dict[str, Any] = {media_type: {} for media_type in route.media_types}
+    replies = [schemas[repr(kind)] for kind in _replies(route)]
+    if replies:
+        content["application/json"] = {"schema": replies[0] if len(replies) == 1 else {"anyOf": replies}}
+    if content:
+        success["content"] = content
     responses = {str(route.success): success}
     for status in sorted({*route.errors, *_COMMON}):
         responses[str(status)] = {
@@ -88,6 +92,12 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     elif route.any_body:
         operation["requestBody"] = {"content": {"*/*": {}}}
     return operation
+
+
+def _replies(route: Route) -> tuple[Any, ...]:
+    if isinstance(route.reply, tuple):
+        return route.reply
+    return () if route.reply is None else (route.reply,)
 
 
 def _places(path: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from mfserver.errors import Invalid
 from mfserver.provisioning.fields import check_metadata, check_name
 from mfserver.records import MAX_PAGE, Query
 
-__all__ = ["read_page", "read_connected", "PAGE", "CONNECTED"]
+__all__ = ["read_page", "read_part", "read_connected", "PAGE", "PART", "CONNECTED"]
 
 #: The query parameters of a list of things or channels.
 PAGE: Final = {
@@ -21,10 +21,11 @@ PAGE: Final = {
     "order": "name or id; the order of creation unless given",
     "dir": "asc or desc; asc unless given",
 }
+#: The query parameters of a list that is neither searched nor ordered.
+PART: Final = {"offset": PAGE["offset"], "limit": PAGE["limit"]}
 #: The query parameters of a list of what is, or is not, connected.
 CONNECTED: Final = {
-    "offset": PAGE["offset"],
-    "limit": PAGE["limit"],
+    **PART,
     "disconnected": "true for what is not connected; false unless given",
 }
 
@@ -35,9 +36,7 @@ _METADATA: Final = msgspec.json.Decoder(dict[str, Any])
 def read_page(call: Call[Any]) -> Query:
     """The page that a call asks for. :raises Invalid: a parameter is malformed or out of bounds."""
     query = call.query
-    limit = _number(call, "limit", 10)
-    if not 1 <= limit <= MAX_PAGE:
-        raise Invalid(f"not between 1 and {MAX_PAGE}", "limit")
+    offset, limit = read_part(call)
     name = query.get("name") or None
     check_name(name)
     order = query.get("order")
@@ -46,7 +45,15 @@ def read_page(call: Call[Any]) -> Query:
     direction = query.get("dir", "asc")
     if direction not in ("asc", "desc"):
         raise Invalid("neither asc nor desc", "dir")
-    return Query(_number(call, "offset", 0), limit, name, _metadata(call), order, direction == "desc")
+    return Query(offset, limit, name, _metadata(call), order, direction == "desc")
+
+
+def read_part(call: Call[Any]) -> tuple[int, int]:
+    """Offset and limit. :raises Invalid: one is malformed or out of bounds."""
+    limit = _number(call, "limit", 10)
+    if not 1 <= limit <= MAX_PAGE:
+        raise Invalid(f"not between 1 and {MAX_PAGE}", "limit")
+    return _number(call, "offset", 0), limit
 
 
 def read_connected(call: Call[Any]) -> bool:

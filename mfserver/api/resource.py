@@ -23,6 +23,7 @@ from mfserver.errors import (
     SlowDown,
     TooLarge,
     Unauthenticated,
+    Unavailable,
 )
 from mfserver.route import Route
 
@@ -67,6 +68,7 @@ _STATUS: Final[Mapping[type[BaseException], int]] = {
     UpgradeRequired: 426,
     SlowDown: 429,
     Overloaded: 503,
+    Unavailable: 503,
 }
 
 #: Seconds after which somebody who was turned away because a queue is full may try again.
@@ -168,17 +170,14 @@ class Root(Resource):
         raise UpgradeRequired(str(matches[0][0].upgrade))
 
 
-def answer(request: Request, status: int, entity: bytes = b"") -> None:
-    """Answer a request and finish it; nothing happens when its client is gone.
-
-    :param entity: JSON.
-    """
+def answer(request: Request, status: int, entity: bytes = b"", media_type: str = "application/json") -> None:
+    """Answer a request and finish it; nothing happens when its client is gone."""
     if getattr(request, "channel", None) is None:
         return
     # twisted.web has no words for statuses younger than RFC 2616: 426 and 429.
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     if entity:
-        request.setHeader(b"Content-Type", b"application/json")
+        request.setHeader(b"Content-Type", media_type.encode())
     if status != 204:
         request.setHeader(b"Content-Length", b"%d" % len(entity))
     request.write(entity)

@@ -5,14 +5,16 @@ from typing import Final
 
 from mfserver.api import bodies, health
 from mfserver.api.call import Routes
+from mfserver.api.certs import CERTIFICATES, FORMAT, LIST_FORMAT, LIST_TYPES, REASON, TYPES, CertCalls
 from mfserver.api.channels import ChannelCalls
 from mfserver.api.connections import ConnectionCalls
 from mfserver.api.keys import KeyCalls
 from mfserver.api.openapi import Description
-from mfserver.api.pages import CONNECTED, PAGE
+from mfserver.api.pages import CONNECTED, PAGE, PART
 from mfserver.api.things import ThingCalls
 from mfserver.api.users import UserCalls
 from mfserver.interfaces import IUserAuthenticator
+from mfserver.provisioning.certificates import Certificates
 from mfserver.provisioning.channels import Channels
 from mfserver.provisioning.connections import Connections
 from mfserver.provisioning.keys import Keys
@@ -32,6 +34,7 @@ def routes(
     things: Things,
     channels: Channels,
     connections: Connections,
+    certificates: Certificates,
     others: Sequence[Route] = (),
 ) -> list[Route]:
     """The whole route table.
@@ -45,6 +48,7 @@ def routes(
         *_channels(make, ChannelCalls(channels)),
         *_connections(make, ConnectionCalls(connections)),
         *_access(make, ThingCalls(things), ConnectionCalls(connections)),
+        *_certificates(make, CertCalls(certificates)),
         *others,
     ]
     table += [
@@ -263,3 +267,92 @@ def _access(make: Routes, things: ThingCalls, connections: ConnectionCalls) -> l
             ),
         ]
     return table
+
+
+def _certificates(make: Routes, certs: CertCalls) -> list[Route]:
+    """Those who issue answer 503 where the key of the authority is not here."""
+    return [
+        make.route(
+            "POST",
+            "/certs",
+            certs.issue,
+            "Make a key and a certificate for a thing; the key is shown this once",
+            body=bodies.CertOrder,
+            reply=bodies.CertIssued,
+            success=201,
+            errors=(404,),
+        ),
+        make.route(
+            "POST",
+            "/certs/sign",
+            certs.sign,
+            "Sign a certificate for the key of a certificate signing request",
+            body=bodies.SigningRequest,
+            reply=bodies.CertIssued,
+            success=201,
+            errors=(404,),
+        ),
+        make.route(
+            "POST",
+            "/certs/{id}/renew",
+            certs.renew,
+            "Sign a certificate in the place of one, which stays good until it ends or is revoked",
+            body=bodies.Renewal,
+            reply=bodies.CertIssued,
+            success=201,
+            errors=(404, 409),
+        ),
+        make.route(
+            "GET",
+            "/certs",
+            certs.page,
+            "Certificates of own things, the youngest first",
+            reply=bodies.CertsPage,
+            parameters=CERTIFICATES,
+        ),
+        make.route(
+            "GET",
+            "/certs/{id}",
+            certs.get,
+            "A certificate by its serial number; or those of a thing, by the thing's id",
+            reply=(bodies.CertShown, bodies.CertsPage),
+            errors=(404,),
+            parameters={**PART, **FORMAT},
+            media_types=TYPES,
+        ),
+        make.route(
+            "POST",
+            "/certs/{id}/revoke",
+            certs.revoke,
+            "Revoke a certificate, which ends its live connections",
+            body=bodies.Revocation,
+            reply=bodies.Revoked,
+            errors=(404,),
+        ),
+        make.route(
+            "DELETE",
+            "/certs/{id}",
+            certs.remove,
+            "Revoke a certificate, which ends its live connections",
+            reply=bodies.Revoked,
+            errors=(404,),
+            parameters=REASON,
+        ),
+        make.route(
+            "GET",
+            "/certs/crl",
+            certs.revocation_list,
+            "The revocation list, in DER unless asked for in PEM",
+            parameters=LIST_FORMAT,
+            access=_NOBODY,
+            media_types=LIST_TYPES,
+        ),
+        make.route(
+            "GET",
+            "/certs/ca",
+            certs.trust,
+            "What clients and things have to trust, in PEM",
+            access=_NOBODY,
+            media_types=TYPES[:1],
+        ),
+    ]

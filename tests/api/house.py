@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,13 +12,17 @@ from twisted.internet.testing import StringTransport
 
 from mfserver.api.server import BoundedChannel, make_site
 from mfserver.api.site import routes
+from mfserver.ca.signing import Signing
+from mfserver.provisioning.certificates import Certificates
 from mfserver.provisioning.channels import Channels
 from mfserver.provisioning.connections import Connections
 from mfserver.provisioning.keys import Keys
+from mfserver.provisioning.revocation_list import RevocationList
 from mfserver.provisioning.things import Things
 from mfserver.provisioning.users import Users
 from mfserver.route import Route
-from tests.provisioning.fakes import Attempts, Changes, Passwords, Tokens
+from tests.ca.authorities import root
+from tests.provisioning.fakes import Attempts, Changes, Inline, Passwords, Revocations, Tokens
 from tests.store.memory import MemoryStore
 
 __all__ = ["House", "Answer", "Wire"]
@@ -81,20 +86,35 @@ class House:
     ) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
-        self.store = MemoryStore()
+        self.store = MemoryStore(now=self.clock.seconds)
         self.passwords = Passwords()
         self.attempts = Attempts(limit)
         self.thing_attempts = Attempts(limit)
         self.changes = Changes()
         self.tokens = Tokens(self.store.users)
+        self.workers = Inline()
+        self.revocations = Revocations()
+        now = self.clock.seconds
+        self.signing = Signing(now, self.workers, self.workers)
+        self.signing.issuer = root(now=datetime.fromtimestamp(now(), UTC))
+        self.revocation_list = RevocationList(self.store.certificates, self.signing, now)
+        self.certificates = Certificates(
+            self.store.certificates,
+            self.store.things,
+            self.signing,
+            self.revocations,
+            self.revocation_list,
+            now,
+        )
         things = Things(self.store.things, self.changes, self.thing_attempts)
         self.routes = routes(
             self.tokens,
             Users(self.store.users, self.passwords, self.tokens, self.attempts, registration_token),
-            Keys(self.store.keys, self.store.users, self.tokens, self.clock.seconds),
+            Keys(self.store.keys, self.store.users, self.tokens, now),
             things,
             Channels(self.store.channels, self.changes),
             Connections(self.store.connections, things, self.changes),
+            self.certificates,
             others,
         )
         self.site = make_site(self.routes, self.clock, max_body)
