@@ -7,13 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory, ITransport
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
 from mfserver.address import network
+from mfserver.cred.expiry import CertificateWatch
 from mfserver.errors import Invalid
+from mfserver.tls.peer import Peer, peer_of
 
 __all__ = ["WebFactory", "WebConnection", "upgrade"]
 
@@ -80,13 +83,23 @@ class _Transport:
 
 
 class WebConnection(ProtocolWrapper):
-    """Carries an HTTP channel until :func:`upgrade` puts another protocol in its place."""
+    """Carries an HTTP channel until :func:`upgrade` puts another protocol in its place.
+
+    Each request proves itself anew, but a connection must not rest when its certificate counts no more.
+
+    :ivar peer: who showed a certificate.
+    """
 
     factory: "WebFactory"
+    peer: Peer | None = None
+    wrappedProtocol: Any
     _one_too_many = False
 
     def makeConnection(self, transport: Any) -> None:
         self._one_too_many = self.factory.is_over_limit(network(getattr(transport.getPeer(), "host", "")))
+        self.peer = peer_of(transport)
+        if self.peer is not None:
+            self.factory.watch.add(self, self.peer)
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
@@ -97,8 +110,17 @@ class WebConnection(ProtocolWrapper):
             self.unregisterProducer()  # TLS would wait for it to close
             self.loseConnection()
 
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.watch.discard(self)
+        super().connectionLost(reason)
+
+    def end(self, reason: str) -> None:
+        """The certificate is revoked, has ended or is trusted no more. HTTP has no word for it."""
+        self.wrappedProtocol.end()
+
     def upgrade(self, request: Request, protocol: Protocol) -> None:
         """Let another protocol have the connection, from the request's first byte on."""
+        self.factory.watch.discard(self)  # the other one's login is watched
         channel = request.channel
         channel.setTimeout(None)
         channel.transport = None
@@ -113,14 +135,18 @@ class WebFactory(WrappingFactory):
     """Wraps a Site so that its connections can be upgraded.
 
     :param is_over_limit: whether an address has more connections than it may.
+    :param watch: ends connections with their certificates.
     """
 
     protocol = WebConnection
     noisy = False
 
-    def __init__(self, site: IProtocolFactory, is_over_limit: Callable[[str], bool]) -> None:
+    def __init__(
+        self, site: IProtocolFactory, is_over_limit: Callable[[str], bool], watch: CertificateWatch
+    ) -> None:
         super().__init__(site)
         self.is_over_limit = is_over_limit
+        self.watch = watch
 
     def logPrefix(self) -> str:
         return "web"

@@ -184,6 +184,13 @@ class BoundedChannel(HTTPChannel):
         answer_error(request, error or TooLarge(f"a body has at most {bound} bytes", bound))
         self._expect(LINGER)
 
+    def end(self) -> None:
+        """Close when the request that is being served is answered, or at once where there is none."""
+        if self.requests and self._deadline is None:
+            self.persistent = 0
+        else:
+            self.loseConnection()
+
     def hold(self, length: int) -> None:
         """Count an answer that is about to be written, until the transport is rid of it.
 

@@ -19,6 +19,7 @@ from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
 from mfserver.api.server import make_site
 from mfserver.budget import Budget
+from mfserver.cred.expiry import CertificateWatch
 from mfserver.durable import NEVER
 from mfserver.errors import NotAuthorized, Unauthenticated
 from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer, IRights, IThing
@@ -201,7 +202,8 @@ class House:
         self.http = HTTPAdapter(self.gate, self.router, max_message=self.MAX_MESSAGE, now=self.now)
         self.mqtt_over_ws = MQTTOverWS(self.mqtt, reactor=self.clock)
         routes = [*self.http.routes(), *self.ws.routes(), *self.mqtt_over_ws.routes()]
-        self.web = WebFactory(make_site(routes, self.clock), lambda _: self.over_limit)
+        self.watch = CertificateWatch(self.clock, self.clock.seconds)
+        self.web = WebFactory(make_site(routes, self.clock), lambda _: self.over_limit, self.watch)
 
     def now(self) -> int:
         """The wall clock, in nanoseconds since 1970: it began with the clock."""

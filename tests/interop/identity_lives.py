@@ -214,7 +214,7 @@ def _expiry_row(world: World, spoken: Spoken, tls: str) -> Row:
         bystander.close()
         return f"{outcome}; bystander {stays}"
 
-    expected = f"{ACCEPTED}, {FORBIDDEN}" if spoken.kind == "http" else ENDED
+    expected = f"{ACCEPTED}, {ENDED}" if spoken.kind == "http" else ENDED
     trick = f"not valid after has come: live connection, TLS {tls}"
     return Row(trick, spoken.name, f"{expected}; bystander {ACCEPTED}", attempt, has_bystander=True)
 
