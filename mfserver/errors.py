@@ -89,4 +89,4 @@ class Overloaded(MFServerError):
 
 
 class Unavailable(MFServerError):
-    """What this server was not set up for, or not completely; asking again helps when its operator has acted."""
+    """What this server is not set up for; asking again helps once its operator has acted."""

@@ -224,7 +224,7 @@ class IIssuer(Interface):
     def sign(thing: Thing, request: bytes, *, days: float, named_by_key: bool) -> "Deferred[NewCertificate]":
         """Sign a certificate for the key of a signing request, in PEM or DER; nothing else of it counts.
 
-        :raises Invalid: its field is ``csr``: it is no request, not signed with its own key, or with a weak one.
+        :raises Invalid: its field is ``csr``: it is no request, its key is weak, or did not sign it.
         :raises TooLarge: it is too long.
         """
 
@@ -247,7 +247,7 @@ class IIssuer(Interface):
         """What the other end has to trust, in PEM. :raises Unavailable: there is no authority."""
 
     def chain(record: CertificateRecord) -> bytes:
-        """A certificate of ours and the intermediates that it is shown with, as far as they are known; PEM."""
+        """A certificate of ours and the intermediates that it is shown with, where they are known; PEM."""
 
 
 class IAuthenticator(Interface):

@@ -12,7 +12,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mfserver import __version__
@@ -25,7 +25,6 @@ from mfserver.adapters.ws import WSAdapter
 from mfserver.api.server import MAX_BODY, make_site
 from mfserver.api.site import routes as api_routes
 from mfserver.budget import Budget
-from mfserver.ca import authority
 from mfserver.cred.absent import AbsentThings
 from mfserver.cred.access import Access
 from mfserver.cred.attempts import Attempts
@@ -40,9 +39,11 @@ from mfserver.cred.tokens import TokenOwners, Tokens
 from mfserver.data_directory import DataDirectory
 from mfserver.errors import ConfigurationError
 from mfserver.mqtt.limits import Limits
+from mfserver.provisioning.certificates import Certificates
 from mfserver.provisioning.channels import Channels
 from mfserver.provisioning.connections import Connections
 from mfserver.provisioning.keys import Keys
+from mfserver.provisioning.revocation_list import RevocationList
 from mfserver.provisioning.things import Things
 from mfserver.provisioning.users import Users
 from mfserver.repeats import Repeats
@@ -52,9 +53,9 @@ from mfserver.routing.router import Router
 from mfserver.routing.sessions import Bounds, Sessions, Shared
 from mfserver.settings import DEFAULT_PORTS, PLAIN, Settings
 from mfserver.store.store import Store
-from mfserver.tls.context import ServerContext
 from mfserver.tls.limit import ConnectionLimit
 from mfserver.tls.listen import listen
+from mfserver.trust import Trust
 
 __all__ = ["MainfluxService"]
 
@@ -65,8 +66,6 @@ _MAX_QUEUED: Final = 1 << 20
 _MAX_HELD: Final = 256 << 20
 #: Subscriptions of one connection.
 _MAX_SUBSCRIPTIONS: Final = 10_000
-#: Seconds between two looks at the certificate files.
-_WATCH_FILES: Final = 2.0
 #: Seconds that clients have to close when the server ends.
 _FAREWELL: Final = 3.0
 #: Descriptors that are no client's: listeners, database, log, libraries.
@@ -106,8 +105,8 @@ class MainfluxService(MultiService):
         held = max(_MAX_HELD, 64 * settings.max_message)
         self._budget = Budget(held, held // 4)
         self._ports: dict[str, IListeningPort] = {}
-        self._tls: ServerContext | None = None
-        self._watching: LoopingCall | None = None
+        self._certificates = Trust(settings, self._directory, reactor)
+        self._certificates.setServiceParent(self)
 
     # --- beginning ----------------------------------------------------------------------------------------
 
@@ -128,6 +127,7 @@ class MainfluxService(MultiService):
         try:
             self._store.open()
             kept = self._store.sessions.load()
+            self._certificates.revocations.load(self._store.certificates.load_revoked(int(time.time())))
         except ConfigurationError as error:
             self._give_up(error)
         self._sessions.restore(kept)
@@ -138,7 +138,7 @@ class MainfluxService(MultiService):
                 retained=len(kept.retained),
             )
         super().startService()
-        self._watch_certificates()
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._certificates.reload))
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # which the reactor puts its own for
         self._reactor.callWhenRunning(self._report)
@@ -156,7 +156,7 @@ class MainfluxService(MultiService):
         if directory.open():
             self._log.info("made the data directory {path}", path=directory.path)
         self._raise_file_limit()
-        self._tls = self._tls_context()
+        self._certificates.load()
         token_secret = load_or_make(directory.file("token.secret"))
         key_secret = self._thing_key_secret()
         url = settings.database or "sqlite:///" + directory.file("mfserver.db")
@@ -172,17 +172,38 @@ class MainfluxService(MultiService):
         owners = TokenOwners(token_secret, store.users, store.keys, time.time)
         attempts = Attempts(self._reactor)
         if settings.certificates:
-            identities = Identities(store.certificates, lambda: (), time.time)
-            things, people = x509_mode(access, identities, owners, attempts, time.time)
+            things, people = x509_mode(
+                access,
+                self._identities(store),
+                owners,
+                attempts,
+                time.time,
+                certificate_only=settings.certificate_only,
+            )
         else:
             things, people = key_mode(access, owners, attempts)
         absent = AbsentThings(store.connections)
         self._build_sessions(store, absent)
         self._build_adapters(things)
         # First everybody falls silent who may not speak any more, then what is kept for them goes.
-        changes = ChangeFeed((absent, access, self._sessions))
-        api = self._build_api(store, changes, attempts, Tokens(token_secret, time.time), people)
+        revoked = RevocationList(store.certificates, self._certificates.signing, time.time)
+        changes = ChangeFeed((absent, access, self._sessions, revoked))
+        self._certificates.tls.on_swap += [revoked.forget, self._watch.reverify]
+        self._certificates.revocations.on_change.append(self._watch.reverify)
+        self._certificates.watch(store.certificates)
+        api = self._build_api(store, changes, attempts, Tokens(token_secret, time.time), people, revoked)
         self._open_ports(api)
+
+    def _identities(self, store: Store) -> Identities:
+        """How certificates name their things; what is revoked is forgotten at once."""
+        identities = Identities(
+            store.certificates,
+            lambda: self._certificates.signing.authorities,
+            time.time,
+            methods=self._settings.identity,
+        )
+        self._certificates.revocations.on_revoked.append(identities.forget)
+        return identities
 
     def _thing_key_secret(self) -> bytes:
         """The secret that the database finds thing keys by: with another one it would find none."""
@@ -194,26 +215,6 @@ class MainfluxService(MultiService):
                 "--data-dir",
             )
         return load_or_make(secret)
-
-    def _tls_context(self) -> ServerContext:
-        """The context of all TLS listeners; what is missing of the default files is made."""
-        settings, directory = self._settings, self._directory
-        if (settings.certificate is None) != (settings.key is None):
-            raise ConfigurationError("--cert and --key belong together: give both, or neither", "--cert")
-        if settings.certificate is None or (settings.certificates and settings.ca is None):
-            for line in authority.ensure(
-                directory.path, settings.server_names, ca=settings.ca, ca_key=settings.ca_key
-            ):
-                self._log.info("{line}", line=line)
-        context = ServerContext(
-            settings.certificate or directory.file("pki", "mainflux-server.crt"),
-            settings.key or directory.file("pki", "mainflux-server.key"),
-            settings.ca or directory.file("pki", "ca.crt"),
-            request_client_certificates=settings.certificates,
-            minimum=settings.tls_min,
-        )
-        context.load()
-        return context
 
     def _build_sessions(self, store: Store, absent: AbsentThings) -> None:
         """The way of a message, and what of it outlives a connection."""
@@ -277,6 +278,7 @@ class MainfluxService(MultiService):
         attempts: Attempts,
         tokens: Tokens,
         people: UserAuthenticator,
+        revoked: RevocationList,
     ) -> WebFactory:
         """Everything on the web ports: the API, HTTP publish, WebSockets and MQTT over WebSocket."""
         registration_token = None
@@ -298,10 +300,19 @@ class MainfluxService(MultiService):
             things,
             Channels(store.channels, changes),
             Connections(store.connections, things, changes),
+            Certificates(
+                store.certificates,
+                store.things,
+                self._certificates.signing,
+                self._certificates.revocations,
+                revoked,
+                time.time,
+                self._settings.certificate_days,
+            ),
             others=[*self._http.routes(), *self._ws.routes(), *self._mqtt_over_ws.routes()],
         )
         site = make_site(routes, self._reactor, max(MAX_BODY, self._settings.max_message), self._budget)
-        return WebFactory(site, self._limit.is_over)
+        return WebFactory(site, self._limit.is_over, self._watch)
 
     def _open_ports(self, web: WebFactory) -> None:
         mqtt = self._mqtt.factory()
@@ -320,7 +331,7 @@ class MainfluxService(MultiService):
                     address.host,
                     address.port,
                     web if name.startswith("http") else mqtt,
-                    None if name in PLAIN else self._tls,
+                    None if name in PLAIN else self._certificates.tls,
                     alpn.get(name, {}),
                     limit=self._limit,
                     report=self._repeats.report,
@@ -348,24 +359,6 @@ class MainfluxService(MultiService):
             )
 
     # --- running ------------------------------------------------------------------------------------------
-
-    def _watch_certificates(self) -> None:
-        """Take up new certificate files, when they change and on SIGHUP; live ones are verified again."""
-        assert self._tls is not None
-        self._tls.on_swap.append(self._watch.reverify)
-        self._watching = LoopingCall(self._reload_if_changed)
-        self._watching.clock = self._reactor
-        self._watching.start(_WATCH_FILES, now=False)
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
-
-    def _reload(self) -> None:
-        assert self._tls is not None
-        self._tls.reload()
-
-    def _reload_if_changed(self) -> None:
-        assert self._tls is not None
-        if self._tls.changed():
-            self._tls.reload()
 
     def _report(self) -> None:
         """Say where we listen: in the log, in listening.json and to systemd."""
@@ -412,8 +405,6 @@ class MainfluxService(MultiService):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         for impatience in (signal.SIGINT, signal.SIGTERM):
             signal.signal(impatience, signal.SIG_IGN)  # Twisted would log a traceback for the second one
-        if self._watching is not None:
-            self._watching.stop()
         for port in self._ports.values():
             await maybeDeferred(port.stopListening)
         self._ws.going_away()

@@ -10,9 +10,11 @@ __all__ = [
     "Settings",
     "Address",
     "DEFAULT_PORTS",
+    "IDENTITIES",
     "MAX_SESSION_EXPIRY",
     "PLAIN",
     "parse_address",
+    "parse_identity",
     "parse_number",
     "parse_text",
 ]
@@ -21,6 +23,8 @@ __all__ = [
 DEFAULT_PORTS: Final = {"http": 8080, "https": 8443, "mqtt": 1883, "mqtts": 8883}
 #: Those without TLS: off by default when things prove themselves with certificates.
 PLAIN: Final = ("http", "mqtt")
+#: How a certificate may name its thing, the first one that is present first.
+IDENTITIES: Final = ("fingerprint", "san", "cn")
 #: Of ``--max-session-expiry``: sessions may last for ever.
 MAX_SESSION_EXPIRY: Final = NEVER
 #: Characters of an option that is free text.
@@ -50,6 +54,10 @@ class Settings:
     :ivar listeners: name of a listener to its address, None for one that is off.
     :ivar certificate: the ``--cert`` file, None for the one in the data directory; so ``key``, ``ca``
         and ``ca_key``.
+    :ivar crl: files with the revocation lists of others; ``crl_stale`` is what one that is too old means.
+    :ivar identity: how certificates may name their things.
+    :ivar certificate_only: whether a certificate of ours is enough on MQTT, without the thing key.
+    :ivar certificate_days: how long certificates of things live unless something else is asked for.
     :ivar max_message: bytes of one payload.
     :ivar max_queued_messages: messages that may wait for one session; so ``max_queued_bytes``, theirs.
     :ivar queue_qos0: whether messages at QoS 0 wait for a session whose client is away.
@@ -69,6 +77,11 @@ class Settings:
     ca_key: str | None = None
     server_names: tuple[str, ...] = ()
     tls_min: str = "1.2"
+    crl: tuple[str, ...] = ()
+    crl_stale: str = "refuse"
+    identity: tuple[str, ...] = IDENTITIES
+    certificate_only: bool = False
+    certificate_days: int = 90
     max_message: int = 1 << 20
     registration: str = "open"
     max_connections: int = 10_000
@@ -117,6 +130,17 @@ def parse_number(option: str, text: str, least: int, most: int) -> int:
     if not _is_number(text) or not least <= int(text) <= most:
         raise ConfigurationError(f"{option}={text}: use a whole number from {least} to {most}", option)
     return int(text)
+
+
+def parse_identity(option: str, text: str) -> tuple[str, ...]:
+    """Read some of :data:`IDENTITIES`, separated by commas, in any order.
+
+    :raises ConfigurationError: there is another word, or none.
+    """
+    names = {name.strip().lower() for name in text.split(",")}
+    if not names <= set(IDENTITIES):
+        raise ConfigurationError(f"{option}={text}: use some of {','.join(IDENTITIES)}", option)
+    return tuple(name for name in IDENTITIES if name in names)
 
 
 def parse_text(option: str, text: str) -> str:

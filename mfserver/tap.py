@@ -11,11 +11,13 @@ from mfserver.errors import ConfigurationError
 from mfserver.service import MainfluxService
 from mfserver.settings import (
     DEFAULT_PORTS,
+    IDENTITIES,
     MAX_SESSION_EXPIRY,
     PLAIN,
     Address,
     Settings,
     parse_address,
+    parse_identity,
     parse_number,
     parse_text,
 )
@@ -27,6 +29,8 @@ _CHOICES = {
     "tls-min": ("1.2", "1.3"),
     "registration": ("open", "closed"),
     "queue-qos0": ("on", "off"),
+    "crl-stale": ("refuse", "warn"),
+    "certificate-only": ("on", "off"),
 }
 _NUMBERS = {
     "max-message": (1, 256 << 20),
@@ -40,6 +44,7 @@ _NUMBERS = {
     "max-retained-messages": (1, 10_000_000),
     "max-retained-bytes": (1, 1 << 40),
     "max-keep-alive": (0, 65_535),
+    "certificate-days": (1, 3650),
 }
 
 
@@ -51,8 +56,8 @@ class Options(usage.Options):
         "Starts with nothing prepared: the first start makes the data directory with a database, "
         "secrets, a certificate authority and a server certificate. Every option can also be given in the "
         "environment: --max-message as MF_MAX_MESSAGE. With --auth=x509 things show a client certificate "
-        "whose common name is their key; the listeners without TLS are then off unless asked for, and "
-        "refuse messaging."
+        "that was issued here or whose common name is their key; the listeners without TLS are then off "
+        "unless asked for, and refuse messaging."
     )
 
     optParameters = [
@@ -68,6 +73,9 @@ class Options(usage.Options):
         ["ca", None, None, "What thing certificates must chain to. [default: DIR/pki/ca.crt, made]"],
         ["ca-key", None, None, "Signs the server certificate that is made. [default: DIR/pki/ca.key, made]"],
         ["tls-min", None, None, "The oldest TLS version: 1.2 or 1.3. [default: 1.2]"],
+        ["crl-stale", None, None, "A list of --crl that is too old: refuse or warn. [default: refuse]"],
+        ["identity", None, None, "How certificates name things. [default: fingerprint,san,cn]"],
+        ["certificate-days", None, None, "Days that a thing's certificate lives. [default: 90]"],
         ["max-message", None, None, "Bytes of one message, on every protocol. [default: 1048576]"],
         ["registration", None, None, "May anyone POST /users: open or closed. [default: open]"],
         ["max-connections", None, None, "Connections in all. [default: 10000]"],
@@ -83,14 +91,20 @@ class Options(usage.Options):
         ["max-keep-alive", None, None, "Longest keep alive in MQTT 5.0; 0: the client's. [default: 0]"],
         ["server-reference", None, None, "Where MQTT 5.0 clients may go instead. [default: none]"],
     ]
+    optFlags = [["certificate-only", None, "On MQTT a certificate that was issued here is enough."]]
 
     def __init__(self) -> None:
         super().__init__()
         self["server-name"] = []
+        self["crl"] = []
 
     def opt_server_name(self, name: str) -> None:
         """One more name or IP address for the server certificate that is made; may be repeated."""
         self["server-name"].append(name)
+
+    def opt_crl(self, path: str) -> None:
+        """A file with somebody else's revocation list; may be repeated."""
+        self["crl"].append(path)
 
     def opt_version(self) -> None:
         """Print the version of mfserver and exit."""
@@ -125,13 +139,20 @@ def _settings(options: Any, environment: dict[str, str]) -> Settings:
     def number(name: str, default: int) -> int:
         return parse_number(f"--{name}", given(name) or str(default), *_NUMBERS[name])
 
+    def several(name: str) -> tuple[str, ...]:
+        variable = environment.get("MF_" + name.upper().replace("-", "_")) or ""
+        return tuple(each.strip() for each in options[name] or variable.split(",") if each.strip())
+
     auth = choice("auth", environment.get("AUTH") or "key")
     listeners: dict[str, Address | None] = {}
     for name, port in DEFAULT_PORTS.items():
         default = "off" if auth == "x509" and name in PLAIN else str(port)
         listeners[name] = parse_address(f"--{name}", given(name) or default)
     reference = given("server-reference")
-    names = options["server-name"] or (environment.get("MF_SERVER_NAME") or "").split(",")
+    only = "on" if options["certificate-only"] else environment.get("MF_CERTIFICATE_ONLY") or "off"
+    # A flag takes no value, so that its variable has a rule of its own.
+    if only not in _CHOICES["certificate-only"]:
+        raise ConfigurationError(f"MF_CERTIFICATE_ONLY={only}: use on or off", "--certificate-only")
     return Settings(
         auth=auth,
         data_dir=given("data-dir") or "mainflux-data",
@@ -141,8 +162,13 @@ def _settings(options: Any, environment: dict[str, str]) -> Settings:
         key=given("key"),
         ca=given("ca"),
         ca_key=given("ca-key"),
-        server_names=tuple(name.strip() for name in names if name.strip()),
+        server_names=several("server-name"),
         tls_min=choice("tls-min", "1.2"),
+        crl=several("crl"),
+        crl_stale=choice("crl-stale", "refuse"),
+        identity=parse_identity("--identity", given("identity") or ",".join(IDENTITIES)),
+        certificate_only=only == "on",
+        certificate_days=number("certificate-days", 90),
         max_message=number("max-message", 1 << 20),
         registration=choice("registration", "open"),
         max_connections=number("max-connections", 10_000),

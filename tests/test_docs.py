@@ -6,15 +6,16 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mfserver import service
+from mfserver import service, trust
 from mfserver.adapters import claims, mqtt_client, mqtt_ws, websocket
 from mfserver.api import call, server, site
-from mfserver.ca import authority
+from mfserver.ca import authority, ending
+from mfserver.ca.renewal import RENEW_BEFORE
 from mfserver.cred import passwords, tokens
 from mfserver.cred.attempts import Attempts
 from mfserver.mqtt import decode, properties
 from mfserver.mqtt.limits import Limits
-from mfserver.provisioning import connections, fields
+from mfserver.provisioning import certificates, connections, fields
 from mfserver.records import MAX_NAME, MAX_PAGE
 from mfserver.routing import router
 from mfserver.settings import DEFAULT_PORTS, Settings
@@ -152,6 +153,7 @@ class NumberTests(SynchronousTestCase):
             "Content type": [claims._MAX_CONTENT_TYPE],
             "Requests and packets": [service._MAX_HELD],
             "Failed keys": [attempts["burst"].default, attempts["patience"].default],
+            "Keys of RSA": [trust.MADE_WAITING, certificates._MADE_PER_ADDRESS, trust.MADE_AT_ONCE],
             "Passwords": [default(hash_pool, "queue")],
             "Writes and reads": [database.MAX_WAITING, database.MAX_SCANS],
             "One read": [database.READ_SECONDS],
@@ -180,7 +182,11 @@ class NumberTests(SynchronousTestCase):
         for text, said in (
             (operation, f"for {authority.CA_LIFETIME.days:,} days"),
             (operation, f"for {authority.SERVER_LIFETIME.days} days"),
-            (operation, f"every {service._WATCH_FILES:.0f} seconds"),
+            (operation, f"every {trust.WATCH_FILES:.0f} seconds"),
+            (operation, f"{certificates.DEFAULT_DAYS} days unless something else"),
+            (operation, f"at most {certificates.MAX_DAYS:,}"),
+            (operation, f"within {RENEW_BEFORE.days} days of its end"),
+            (operation, "within {} days, {} days and {} day.".format(*ending.BOUNDS)),
             (operation, f"gives them {service._FAREWELL:.0f} seconds"),
             (operation, f"and {service._OWN_DESCRIPTORS} more"),
             (identity, f"there may be {context._MAX_INTERMEDIATES} others"),

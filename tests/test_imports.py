@@ -24,7 +24,18 @@ class Room(NamedTuple):
     theirs: tuple[str, ...] = ()
 
 
-VOCABULARY = ("address", "budget", "certificates", "durable", "errors", "message", "ownership", "records", "route", "topic")
+VOCABULARY = (
+    "address",
+    "budget",
+    "certificates",
+    "durable",
+    "errors",
+    "message",
+    "ownership",
+    "records",
+    "route",
+    "topic",
+)
 ROW_0 = (*VOCABULARY, "coap", "mqtt", "routing.tree", "senml")
 ROW_1 = (*ROW_0, "interfaces")
 #: What row 3 is handed, and may name the types of.
@@ -55,12 +66,16 @@ TABLE: dict[str, Room] = {
     "mfserver.adapters": Room(SERVED, (*TWISTED, "autobahn")),
     "mfserver.api": Room((*SERVED, "provisioning", "ca"), (*TWISTED, "msgspec")),
     "mfserver.console": Room(SERVED, TWISTED),
-    # row 4: the only one that knows everybody
+    # row 4: the wiring
+    "mfserver.trust": Room(
+        (*ROW_1, "ca", "tls", "data_directory", "settings"),
+        TWISTED,
+    ),
     "mfserver.service": Room(
         (
             *SERVED,
             *("adapters", "api", "ca", "console", "provisioning", "routing", "store", "tls"),
-            *("data_directory", "repeats", "settings"),
+            *("data_directory", "repeats", "settings", "trust"),
         ),
         TWISTED,
     ),

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -344,8 +345,7 @@ class CertificateTests(ServiceTestCase):
     """New certificate files are taken up while it runs."""
 
     def generation(self, service: MainfluxService) -> int:
-        assert service._tls is not None
-        return service._tls.generation
+        return service._certificates.tls.generation
 
     async def test_sighup(self) -> None:
         """On SIGHUP at once."""
@@ -359,11 +359,11 @@ class CertificateTests(ServiceTestCase):
         """When a file has changed, and not before."""
         service = await self.start()
         before = self.generation(service)
-        service._reload_if_changed()
+        service._certificates._poll()
         self.assertEqual(before, self.generation(service))
         certificate = self.path.joinpath("pki", "mainflux-server.crt")
         certificate.write_bytes(certificate.read_bytes() + b"\n")
-        service._reload_if_changed()
+        service._certificates._poll()
         self.assertGreater(self.generation(service), before)
 
     async def test_own_files(self) -> None:
@@ -392,6 +392,90 @@ class CertificateTests(ServiceTestCase):
         self.path.joinpath("pki", "mainflux-server.crt").unlink()
         await self.start(auth="x509", ca=str(theirs))
         self.assertEqual(1, len(self.logged(f"curl --cacert {ours} https://")))
+
+
+class AuthorityTests(ServiceTestCase):
+    """The authority of a running server."""
+
+    async def issuing(self) -> tuple[str, Any]:
+        """Ask for a certificate. :return: a token, and the answer."""
+        await self.ask("POST", "/users", ACCOUNT)
+        token = json.loads((await self.ask("POST", "/tokens", ACCOUNT))[2])["token"]
+        head = (await self.ask("POST", "/things", {}, token))[1]
+        thing = head.partition("/things/")[2].split("\r\n")[0]
+        status, _, body = await self.ask("POST", "/certs", {"thing_id": thing}, token)
+        return token, (status, json.loads(body))
+
+    async def test_issued_and_revoked(self) -> None:
+        """What was revoked is known at the next start, before anybody is let in."""
+        service = await self.start(certificate_days=10)
+        token, (status, shown) = await self.issuing()
+        self.assertEqual(201, status)
+        await self.ask("DELETE", f"/certs/{shown['cert_serial']}", token=token)
+        self.assertEqual(1, len(service._certificates.revocations))
+        await self.stop(service)
+        service = await self.start()
+        self.assertEqual(1, len(service._certificates.revocations))
+        status, _, _ = await self.ask("GET", "/certs/crl")
+        self.assertEqual(200, status)
+
+    async def test_no_key(self) -> None:
+        """Without its key the rest goes on, and both the log and the API say what to do."""
+        await self.stop(await self.start())
+        self.path.joinpath("pki", "ca.key").unlink()
+        await self.start()
+        self.assertEqual(1, len(self.logged("certificates of things cannot be issued")))
+        _, (status, shown) = await self.issuing()
+        self.assertEqual(503, status)
+        self.assertIn("--ca-key", shown["error"])
+
+    async def test_nobody_trusts_it(self) -> None:
+        """An authority that --ca does not hold issues nothing that would be refused afterwards."""
+        other = Path(self.mktemp()).absolute()
+        other.mkdir()
+        authority.ensure(str(other), ())
+        await self.stop(await self.start())
+        service = await self.start(auth="x509", ca=str(other / "pki" / "ca.crt"))
+        self.assertIsNone(service._certificates.signing.issuer)
+        self.assertEqual(1, len(self.logged("is not among the authorities of --ca")))
+
+    async def test_replaced(self) -> None:
+        """Another authority takes over on SIGHUP; a bad file changes nothing."""
+        service = await self.start()
+        before = service._certificates.signing.issuer
+        key = self.path.joinpath("pki", "ca.key")
+        good = key.read_bytes()
+        key.write_bytes(b"x")
+        service._certificates.reload()
+        self.assertIs(before, service._certificates.signing.issuer)
+        self.assertEqual(1, len(self.logged("the authority stays as it was")))
+        key.write_bytes(good)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await self.until(lambda: service._certificates.signing.issuer is not before)
+
+    async def test_renewed_at_the_start(self) -> None:
+        """A server certificate of ours that ends within thirty days is another one when the ports open."""
+        self.path.mkdir()
+        authority.ensure(str(self.path), (), datetime.now(UTC) - timedelta(days=800))
+        await self.start()
+        self.assertEqual(1, len(self.logged("renewed the server certificate")))
+
+    async def test_not_renewable(self) -> None:
+        """Where it cannot be renewed the log says why, once, and what ends soon."""
+        self.path.mkdir()
+        authority.ensure(str(self.path), (), datetime.now(UTC) - timedelta(days=800))
+        self.path.joinpath("pki", "ca.key").unlink()
+        service = await self.start()
+        await self.until(lambda: bool(self.logged("ends within 30 days")))
+        await service._certificates._renew_and_tell()
+        self.assertEqual(1, len(self.logged("is not renewed")))
+        self.assertEqual(1, len(self.logged("ends within 30 days")))
+
+    def test_bad_list(self) -> None:
+        """A revocation list that cannot be read is a mistake of the user's."""
+        line = self.refused(self.service(auth="x509", crl=(str(self.path / "absent.crl"),)))
+        self.assertIn("--crl", line)
+        self.assertIn("absent.crl", line)
 
 
 class SystemdTests(ServiceTestCase):

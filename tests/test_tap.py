@@ -26,6 +26,9 @@ OPTIONS: Mapping[str, tuple[str, str, Any, str | None]] = {
     "ca": ("ca.crt", "ca", "ca.crt", None),
     "ca-key": ("ca.key", "ca_key", "ca.key", None),
     "tls-min": ("1.3", "tls_min", "1.3", "1.1"),
+    "crl-stale": ("warn", "crl_stale", "warn", "ignore"),
+    "identity": ("CN, san", "identity", ("san", "cn"), "dn"),
+    "certificate-days": ("7", "certificate_days", 7, "3651"),
     "max-message": ("1", "max_message", 1, "0"),
     "registration": ("closed", "registration", "closed", "maybe"),
     "max-connections": ("5", "max_connections", 5, "0"),
@@ -117,6 +120,7 @@ class OptionTests(OptionsTestCase):
             ("max-retained-messages", 10_000_000),
             ("max-retained-bytes", 1 << 40),
             ("max-keep-alive", 65_535),
+            ("certificate-days", 3650),
         ):
             self.assertEqual(most, getattr(self.settings(f"--{name}={most}"), OPTIONS[name][1]))
             self.assertIn(f"--{name}={most + 1}", self.refusal(f"--{name}={most + 1}"))
@@ -145,6 +149,25 @@ class OptionTests(OptionsTestCase):
         self.assertEqual(("a", "b"), self.settings(MF_SERVER_NAME="a, b,").server_names)
         self.assertEqual(("c",), self.settings("--server-name=c", MF_SERVER_NAME="a").server_names)
         self.assertEqual((), self.settings().server_names)
+
+    def test_lists(self) -> None:
+        """Repeated on the command line, or separated by commas in the environment."""
+        self.assertEqual(("a", "b"), self.settings("--crl=a", "--crl=b", MF_CRL="c").crl)
+        self.assertEqual(("a", "b"), self.settings(MF_CRL="a, b,").crl)
+        self.assertEqual((), self.settings(MF_CRL="").crl)
+
+    def test_certificate_only(self) -> None:
+        """Off unless it is said; in the environment on or off."""
+        self.assertIs(True, self.settings("--certificate-only").certificate_only)
+        self.assertIs(True, self.settings(MF_CERTIFICATE_ONLY="on").certificate_only)
+        self.assertIs(True, self.settings("--certificate-only", MF_CERTIFICATE_ONLY="off").certificate_only)
+        for text in "off", "":
+            self.assertIs(False, self.settings(MF_CERTIFICATE_ONLY=text).certificate_only)
+        self.assertIn("MF_CERTIFICATE_ONLY=yes", self.refusal(MF_CERTIFICATE_ONLY="yes"))
+
+    def test_no_way_to_name_a_thing(self) -> None:
+        """Of the ways that are left at least one must be."""
+        self.assertIn("--identity=,", self.refusal("--identity=,"))
 
     def test_unknown(self) -> None:
         self.assertRaises(usage.UsageError, self.settings, "--no-such-option")
@@ -189,7 +212,7 @@ class ServiceTests(OptionsTestCase):
     def test_help(self) -> None:
         """Every option has a line that says its default, and fits a terminal."""
         text = str(tap.Options())
-        for name in [*OPTIONS, *DEFAULT_PORTS, "server-name", "version"]:
+        for name in [*OPTIONS, *DEFAULT_PORTS, "server-name", "crl", "certificate-only", "version"]:
             self.assertIn(f"--{name}", text)
         for row in tap.Options.optParameters:
             self.assertIn("[default: ", row[3])
