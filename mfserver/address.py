@@ -2,7 +2,7 @@
 
 from ipaddress import IPv6Address, ip_address
 
-__all__ = ["network", "subject"]
+__all__ = ["is_loopback", "network", "subject"]
 
 
 def network(host: str) -> str:
@@ -25,3 +25,13 @@ def network(host: str) -> str:
 def subject(host: str) -> str:
     """What failures from an address are counted by, in every room that counts them alike."""
     return f"address {network(host)}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's for itself: in IPv4, in IPv6, or IPv4 mapped into IPv6."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -22,6 +22,7 @@ from mfserver.adapters.mqtt_ws import MQTTOverWS
 from mfserver.adapters.turn import Turn
 from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
+from mfserver.api.metrics import Metrics, Sources
 from mfserver.api.server import MAX_BODY, make_site
 from mfserver.api.site import routes as api_routes
 from mfserver.budget import Budget
@@ -309,10 +310,27 @@ class MainfluxService(MultiService):
                 time.time,
                 self._settings.certificate_days,
             ),
+            self._metrics(),
             others=[*self._http.routes(), *self._ws.routes(), *self._mqtt_over_ws.routes()],
         )
         site = make_site(routes, self._reactor, max(MAX_BODY, self._settings.max_message), self._budget)
         return WebFactory(site, self._limit.is_over, self._watch)
+
+    def _metrics(self) -> Metrics:
+        """What everybody counts."""
+        trust = self._certificates
+        return Metrics(
+            Sources(
+                limit=self._limit,
+                tls=trust.tls,
+                revoked=trust.revocations,
+                ending=trust.ending,
+                mqtt=self._mqtt,
+                ws=self._ws,
+                sessions=self._sessions,
+                budget=self._budget,
+            )
+        )
 
     def _open_ports(self, web: WebFactory) -> None:
         mqtt = self._mqtt.factory()

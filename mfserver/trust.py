@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -99,6 +100,10 @@ class Trust(MultiService):
     def watch(self, store: ICertificateStore) -> None:
         """Tell the log from the start on what of these ends soon."""
         self._ending = EndingSoon(store, time.time)
+
+    def ending(self) -> Mapping[int, int]:
+        """Days to how many certificates of things end within them, as of the last look; empty before it."""
+        return {} if self._ending is None else self._ending.counts
 
     def startService(self) -> None:
         """Look at the files every now and then."""

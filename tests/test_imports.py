@@ -64,7 +64,7 @@ TABLE: dict[str, Room] = {
     "mfserver.settings": Room(VOCABULARY),
     # row 3
     "mfserver.adapters": Room(SERVED, (*TWISTED, "autobahn")),
-    "mfserver.api": Room((*SERVED, "provisioning", "ca"), (*TWISTED, "msgspec")),
+    "mfserver.api": Room((*SERVED, "provisioning", "ca"), (*TWISTED, "msgspec", "prometheus_client")),
     "mfserver.console": Room(SERVED, TWISTED),
     # row 4: the wiring
     "mfserver.trust": Room(

@@ -9,6 +9,7 @@ import msgspec
 from twisted.web.http import Request
 
 from mfserver.address import network
+from mfserver.api.local import is_local
 from mfserver.api.resource import WrongType, answer
 from mfserver.errors import Invalid, NotFound, TooLarge, Unauthenticated
 from mfserver.interfaces import IUser, IUserAuthenticator
@@ -86,15 +87,20 @@ class Routes:
         errors: tuple[int, ...] = (),
         parameters: Mapping[str, str] | None = None,
         access: str = "user",
+        is_open_here: bool = False,
         media_types: tuple[str, ...] = (),
     ) -> Route:
-        """A row that reads the call, lets the handler answer it, and writes the reply."""
+        """A row that reads the call, lets the handler answer it, and writes the reply.
+
+        :param is_open_here: programs on this machine need no token, see :func:`mfserver.api.local.is_local`.
+        """
         endpoint = _Endpoint(
             self._authenticator if access == "user" else None,
             handle,
             None if body is None else msgspec.json.Decoder(body),
             success,
             tuple(parameters or ()),
+            is_open_here,
         )
         implied = ((401,) if access == "user" else ()) + ((400, 413, 415) if body is not None else ())
         return Route(
@@ -121,12 +127,13 @@ class _Endpoint:
     decoder: "msgspec.json.Decoder[Any] | None"
     success: int
     parameters: tuple[str, ...]
+    is_open_here: bool
 
     async def serve(self, request: Request, parameters: dict[str, str]) -> None:
         """Read the request, in the order in which errors matter: who, where, which, what."""
         token = _token(request)
         caller = None
-        if self.authenticator is not None:
+        if self.authenticator is not None and not (self.is_open_here and is_local(request)):
             if token is None:
                 raise Unauthenticated("an Authorization header is needed")
             caller = await self.authenticator.authenticate(token)

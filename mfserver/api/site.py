@@ -9,6 +9,7 @@ from mfserver.api.certs import CERTIFICATES, FORMAT, LIST_FORMAT, LIST_TYPES, RE
 from mfserver.api.channels import ChannelCalls
 from mfserver.api.connections import ConnectionCalls
 from mfserver.api.keys import KeyCalls
+from mfserver.api.metrics import MEDIA_TYPE, Metrics
 from mfserver.api.openapi import Description
 from mfserver.api.pages import CONNECTED, PAGE, PART
 from mfserver.api.things import ThingCalls
@@ -35,6 +36,7 @@ def routes(
     channels: Channels,
     connections: Connections,
     certificates: Certificates,
+    metrics: Metrics,
     others: Sequence[Route] = (),
 ) -> list[Route]:
     """The whole route table.
@@ -54,6 +56,14 @@ def routes(
     table += [
         make.route("GET", "/version", health.version, "Version", reply=bodies.Version, access=_NOBODY),
         make.route("GET", "/health", health.health, "Health", reply=bodies.Health, access=_NOBODY),
+        make.route(
+            "GET",
+            "/metrics",
+            metrics.serve,
+            "Figures for Prometheus; programs on the server's machine need no token",
+            is_open_here=True,
+            media_types=(MEDIA_TYPE,),
+        ),
     ]
     description = Description(table)
     table.append(make.route("GET", "/openapi.json", description.serve, "This description", access=_NOBODY))

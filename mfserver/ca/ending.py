@@ -22,6 +22,8 @@ class EndingSoon:
     """Tells of each certificate once for every bound that it comes within.
 
     :param now: seconds since 1970.
+    :ivar counts: each bound to how many certificates of things ended within it at the last look; empty
+        before the first.
     """
 
     _log = Logger()
@@ -30,6 +32,7 @@ class EndingSoon:
         self._store = store
         self._now = now
         self._told: dict[str, int] = {}
+        self.counts: dict[int, int] = {}
 
     async def tell(self, others: Iterable[tuple[str, float]] = ()) -> None:
         """To be called every hour or so.
@@ -39,6 +42,7 @@ class EndingSoon:
         """
         now = int(self._now())
         records = await self._store.ending(now, now + BOUNDS[0] * _DAY)
+        self.counts = {days: sum(each.not_after - now <= days * _DAY for each in records) for days in BOUNDS}
         ends = [
             *others,
             *((f"certificate {each.serial} of thing {each.thing}", each.not_after) for each in records),

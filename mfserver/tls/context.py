@@ -68,6 +68,7 @@ class ServerContext:
     :ivar context: the current context. Make connections with :meth:`connection`, never change it.
     :ivar generation: grows by one with each new context; 0 before :meth:`load`.
     :ivar roots: today's trust roots.
+    :ivar not_valid_after: when the server's certificate ends, in seconds since 1970.
     :ivar on_swap: called after each reload that gave a new context.
     :ivar handshakes_failed: connections that ended before there was a protocol for them.
     :ivar peers_refused: those among them whose certificate our own records refused after the handshake.
@@ -103,6 +104,7 @@ class ServerContext:
         self.request_client_certificates = request_client_certificates
         self.generation = 0
         self.roots: Sequence[x509.Certificate] = ()
+        self.not_valid_after = 0.0
         self.on_swap: list[Callable[[], None]] = []
         self.handshakes_failed = 0
         self.peers_refused = 0
@@ -138,6 +140,7 @@ class ServerContext:
         self._warn_of_dates(chain[0])
         self.context = context
         self.roots = roots
+        self.not_valid_after = chain[0].not_valid_after_utc.timestamp()
         self.generation += 1
 
     def reload(self) -> bool:

@@ -10,8 +10,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from mfserver.api.metrics import Metrics, Sources
 from mfserver.api.server import BoundedChannel, make_site
 from mfserver.api.site import routes
+from mfserver.budget import Budget
 from mfserver.ca.signing import Signing
 from mfserver.provisioning.certificates import Certificates
 from mfserver.provisioning.channels import Channels
@@ -21,8 +23,11 @@ from mfserver.provisioning.revocation_list import RevocationList
 from mfserver.provisioning.things import Things
 from mfserver.provisioning.users import Users
 from mfserver.route import Route
+from mfserver.tls.context import ServerContext
+from mfserver.tls.limit import ConnectionLimit
 from tests.ca.authorities import root
 from tests.provisioning.fakes import Attempts, Changes, Inline, Passwords, Revocations, Tokens
+from tests.routing.house import House as SessionsHouse
 from tests.store.memory import MemoryStore
 
 __all__ = ["House", "Answer", "Wire"]
@@ -39,6 +44,15 @@ class Wire(StringTransport):
     def abortConnection(self) -> None:
         self.aborted = True
         super().abortConnection()
+
+
+class Peers:
+    """What an adapter counts."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.connections: list[object] = []
+        self.open: list[object] = []
 
 
 class Answer:
@@ -73,7 +87,7 @@ class Answer:
 class House:
     """A server and its clients.
 
-    :ivar fakes: what provisioning was handed.
+    :ivar sources: what the figures are read from; ``ending`` is what they say of certificates.
     """
 
     def __init__(
@@ -106,6 +120,18 @@ class House:
             self.revocation_list,
             now,
         )
+        sessions = SessionsHouse()
+        self.sources = Sources(
+            limit=ConnectionLimit(10, 10),
+            tls=ServerContext("", "", "", request_client_certificates=True),
+            revoked=self.revocations.heard,
+            ending=lambda: self.ending,
+            mqtt=Peers(),
+            ws=Peers(),
+            sessions=sessions.sessions,
+            budget=Budget(1000),
+        )
+        self.ending: dict[int, int] = {}
         things = Things(self.store.things, self.changes, self.thing_attempts)
         self.routes = routes(
             self.tokens,
@@ -115,6 +141,7 @@ class House:
             Channels(self.store.channels, self.changes),
             Connections(self.store.connections, things, self.changes),
             self.certificates,
+            Metrics(self.sources),
             others,
         )
         self.site = make_site(self.routes, self.clock, max_body)
