@@ -47,6 +47,8 @@ __all__ = ["MQTTAdapter", "MQTTProtocol"]
 _CLOSE_SECONDS: Final = 5.0
 #: Slices of what came from one client that are looked at in one turn of the reactor: as much as TCP reads.
 _SLICES: Final = 4
+#: Why the core closed itself when it did not over what came: an answer is one too many, or too long.
+_NOT_TAKEN: Final = "it does not take its answers"
 
 
 class MQTTAdapter:
@@ -277,12 +279,8 @@ class MQTTProtocol(Protocol):
 
     def write_soon(self) -> None:
         if self._connection.closed and not self._is_feeding:
-            self._answers_not_taken()
+            self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
         self._adapter.turn.add(self)
-
-    def _answers_not_taken(self) -> None:
-        """The core closed itself over an answer: it is one too many, or longer than the client takes."""
-        self.fail(mqtt.QUOTA_EXCEEDED, "it does not take its answers")
 
     def read(self, go_on: bool) -> None:
         if self._over:
@@ -337,7 +335,7 @@ class MQTTProtocol(Protocol):
             elif self._client is not None:
                 receive(self._client, event)
         if self._connection.closed and not closed:
-            self._answers_not_taken()
+            self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
 
     def _connection_failed(self, event: ConnectionFailed) -> None:
         self._adapter.report("an MQTT connection failed", f"{self._address}: {event.text}")
