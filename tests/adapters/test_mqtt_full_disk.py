@@ -77,6 +77,7 @@ class FullDiskTests(CommitTestCase):
         self.fill()
         self.heard(self.listener)
         self.assertEqual([], self.say(self.listener, Subscribe(1, [Subscription(f"{TOPIC}/a")])))
+        self.assertEqual("producing", self.listener.producerState)  # 5.0 can be told of what it sends next
         self.subscribe(self.connect("bob", client_id="other"), TOPIC)
         self.make_room()
         self.assertEqual(1, len(self.heard(self.listener)))
