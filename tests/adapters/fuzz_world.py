@@ -105,8 +105,8 @@ class World:
             house.thing(name, *channels)
         self.players = [Player() for _ in range(_PLAYERS)]
         self.devices: dict[tuple[str, str], Device] = {}
-        self.has_shared = random.random() < 0.5
-        self.is_strict = not lies and not self.has_shared and random.random() < 0.7
+        self.has_shared = random.random() < 0.3
+        self.is_strict = not lies and not self.has_shared and random.random() < 0.8
         self.messages = self.connections = 0
         self.repeated: set[bytes] = set()
 
