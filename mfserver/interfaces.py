@@ -392,9 +392,7 @@ class ISessionStore(Interface):
         :raises Overloaded: it cannot be written now. Asked again later, nothing is done twice.
         """
 
-    def queued(
-        session: SessionKey, after: int, limit: int, max_bytes: int
-    ) -> "Deferred[list[KeptDelivery]]":
+    def queued(session: SessionKey, after: int, limit: int, max_bytes: int) -> "Deferred[list[KeptDelivery]]":
         """The deliveries of a session, in their order; what is not committed is not seen.
 
         :param after: the sequence number before the first.
