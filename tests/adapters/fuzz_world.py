@@ -369,7 +369,7 @@ class World:
         house.clock.advance(1)
         if house.gate.held is not None:
             self.login()
-        for _ in range(0 if self.lies else 200):
+        for _ in range(0 if self.lies else 2000):
             for player in self.players:
                 if player.wire is not None and player.wire.producer is not None:
                     player.wire.producer.resumeProducing()
@@ -392,7 +392,7 @@ class World:
         if client is not None:
             session = client.session
             assert not session.state.waiting and not session.state.in_flight, session.state.in_flight
-            assert not session._queue.count and not session._queue.size, session._queue.count
+            assert not session.count and not session.size, session.count
             self.reached["a session with nothing left to do"] += 1
 
     def end(self) -> None:
