@@ -1,7 +1,7 @@
 """Answers to one MQTT client, in the order of what they answer (MQTT 5.0, 4.6), each after its commit."""
 
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -43,7 +43,6 @@ class Answers:
     there is no other way to tell it.
 
     :param maximum: answers that wait before that.
-    :param besides: what else waits to be done for this client, and counts like answers.
     :param failed: called with what went wrong where something could not be committed; nothing is answered
         from then on.
     :param can_refuse: whether it can be told that the disk is full.
@@ -54,7 +53,6 @@ class Answers:
         link: Link,
         disk: Disk,
         maximum: int,
-        besides: Sized,
         failed: Callable[[Failure], None],
         *,
         can_refuse: bool,
@@ -62,7 +60,6 @@ class Answers:
         self._link = link
         self._disk = disk
         self._maximum = maximum
-        self._besides = besides
         self._failed = failed
         self._can_refuse = can_refuse
         self._waiting: deque[_Answer] = deque()
@@ -70,8 +67,8 @@ class Answers:
         self._is_over = False
 
     def __len__(self) -> int:
-        """How much waits."""
-        return len(self._waiting) + len(self._besides)
+        """How many wait."""
+        return len(self._waiting)
 
     def add(self, committed: "Deferred[None] | None", send: Callable[[], None]) -> None:
         """Send an answer when this fires, or at once for None, but not before all earlier ones."""

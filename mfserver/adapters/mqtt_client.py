@@ -1,6 +1,5 @@
 """What an accepted MQTT client does: it publishes, subscribes, acknowledges and is delivered to."""
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -74,13 +73,10 @@ class MQTTClient:
         self._router = sessions.router
         self._limits = limits
         self._now = now
-        # Subscriptions whose retained messages are still to be found.
-        self._wanted: deque[tuple[TopicFilter, Options]] = deque()
         self._answers = Answers(
             link,
             sessions.journal,
             limits.receive_maximum,
-            self._wanted,
             self._not_kept,
             can_refuse=connection.version >= mqtt.MQTT_5_0,
         )
@@ -94,20 +90,8 @@ class MQTTClient:
         self.session.channel_lost(channel)
 
     def flushed(self) -> None:
-        """What there was to write is written: send more, and find retained messages.
-
-        Those of one subscription, as they may be very many; the next are found in the next turn.
-        """
+        """What there was to write is written: send more."""
         self.session.pump()
-        if not self._wanted:
-            return
-        topic_filter, options = self._wanted.popleft()
-        if topic_filter.channel in self.thing.channels:
-            retained = self._sessions.retained.match(topic_filter)
-            self.session.feed(retained, options.qos, options.identifiers)
-        if self._wanted:
-            self._link.write_soon()
-        self._answers.go_on()
 
     # --- what its session sends through it ------------------------------------------------------------------
 
@@ -260,7 +244,9 @@ class MQTTClient:
     ) -> None:
         """SUBACK [MQTT-3.8.4-1], and behind it the retained messages [MQTT-3.3.1-9]."""
         self._connection.send_suback(packet_id, codes)
-        self._wanted += wanted
+        for topic_filter, options in wanted:
+            found = self._sessions.retained.find(topic_filter)
+            self.session.feed(found, options.qos, options.identifiers)
 
     def _subscribe(
         self,

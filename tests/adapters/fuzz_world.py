@@ -369,7 +369,7 @@ class World:
         house.clock.advance(1)
         if house.gate.held is not None:
             self.login()
-        for _ in range(0 if self.lies else 2000):
+        for _ in range(0 if self.lies else 200):
             for player in self.players:
                 if player.wire is not None and player.wire.producer is not None:
                     player.wire.producer.resumeProducing()

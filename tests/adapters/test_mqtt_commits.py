@@ -311,7 +311,7 @@ class AnswersTests(SynchronousTestCase):
         self.sent: list[int] = []
         self.failures: list[Failure] = []
         line = Line(self.sent)
-        self.answers = Answers(line, line, 10, (), self.failures.append, can_refuse=True)
+        self.answers = Answers(line, line, 10, self.failures.append, can_refuse=True)
 
     def add(self, number: int, committed: "Deferred[None] | None") -> None:
         """Answer with a number."""
