@@ -26,13 +26,12 @@ class SmallDisk:
 
     def __init__(self) -> None:
         self._mounted = Path(tempfile.mkdtemp(prefix="mf-disk-"))
-        command = ("mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(self._mounted))
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        self._is_mount = done.returncode == 0
-        if not self._is_mount:
+        why = _mount(self._mounted)
+        self._is_mount = not why
+        if why:
             self._mounted.rmdir()
             if not _is_small(_SHARED_MEMORY):
-                raise SkipTest(f"no small file system can be mounted: {done.stderr.strip()}")
+                raise SkipTest(f"no small file system can be mounted: {why}")
             self._mounted = _SHARED_MEMORY
         self.place = Path(tempfile.mkdtemp(prefix="mf-", dir=self._mounted))
         self._filler = self.place / "filler"
@@ -59,6 +58,16 @@ class SmallDisk:
         if self._is_mount:
             subprocess.run(("umount", str(self._mounted)), check=True)
             self._mounted.rmdir()
+
+
+def _mount(place: Path) -> str:
+    """Mount a small file system. :return: why that cannot be; empty when it is done."""
+    command = ("mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(place))
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "there is no mount"
+    return done.stderr.strip() or f"mount ended with {done.returncode}" if done.returncode else ""
 
 
 def _is_small(place: Path) -> bool:
