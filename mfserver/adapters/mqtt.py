@@ -382,6 +382,7 @@ class MQTTProtocol(Protocol):
             # A session that nobody was told of is not kept.
             adapter.sessions.close(client.session, client, None if is_present else 0, will=False)
             return
+        client.is_resumed = is_present
         self._client = client
         asked = packet.properties or {}
         connection.send_connack(

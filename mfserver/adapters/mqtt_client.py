@@ -51,11 +51,13 @@ class MQTTClient:
     :param connection: the sans-I/O core, which is answered through.
     :param now: the wall clock, in nanoseconds since 1970.
     :ivar session: what outlives the connection, once it is there.
+    :ivar is_resumed: whether the session was there before this connection.
     """
 
     _log = Logger()
 
     session: ClientSession
+    is_resumed = False
 
     def __init__(
         self,
@@ -182,7 +184,9 @@ class MQTTClient:
         Whether the message expired meanwhile is of no matter [MQTT-4.3.3-13].
         """
         packet_id = event.packet_id
-        code, committed = mqtt.PACKET_IDENTIFIER_NOT_FOUND, None
+        # A client that resumed may say again what we answered on its last connection, and is right to.
+        code = mqtt.SUCCESS if self.is_resumed else mqtt.PACKET_IDENTIFIER_NOT_FOUND
+        committed = None
         if self.session.released(packet_id):
             code = mqtt.SUCCESS
             committed = self._committed()

@@ -101,6 +101,12 @@ class PublisherTests(CommitTestCase):
         self.commit()
         self.assertEqual([Pubcomp(1, 0), Pubcomp(1, 0x92)], self.heard(alice))
 
+    def test_released_again(self) -> None:
+        """A client that resumes and says PUBREL again is told that all is well: nothing failed (2.4)."""
+        self.connect("alice", properties=KEPT).lose()
+        alice = self.connect("alice", clean_start=False, properties=KEPT)
+        self.assertEqual([Pubcomp(1, 0)], self.say(alice, Pubrel(1, 0)))
+
     def test_order(self) -> None:
         """Answers that wait for nothing wait for those before them, refusals too [MQTT-4.6.0-2]."""
         alice, bob = self.connect("alice"), self.connect("bob", properties=KEPT)
