@@ -200,6 +200,8 @@ class MQTTProtocol(Protocol):
     def _account(self) -> None:
         """Count what is held for this client alone, and not as a message; of all clients that is bounded."""
         held = self._connection.held + self._unread.size
+        if self._client is not None:
+            held += self._client.held
         if held == self._held:
             return
         budget = self._adapter.budget
@@ -370,10 +372,8 @@ class MQTTProtocol(Protocol):
         will = will_of(packet, thing, adapter.now())
         assigned = None if packet.client_id else f"mf-{uuid4()}"  # [MQTT-3.1.3-6]
         expiry = session_expiry(packet, adapter.longest_expiry)
-        if expiry and adapter.sessions.journal.stalled and adapter.sessions.journal.congested:
-            raise Overloaded(
-                "nothing can be stored now"
-            )  # of what never ends up on the disk there is a bound
+        if expiry and adapter.sessions.journal.stalled:
+            raise Overloaded("nothing can be stored now")
         client = MQTTClient(thing, connection, self, adapter.sessions, adapter.limits, adapter.now)
         client.session, is_present = await adapter.sessions.open(
             thing, assigned or packet.client_id, packet.clean_start, expiry, client, will

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from mfserver.adapters.mqtt_answers import Answers
 from mfserver.adapters.mqtt_link import Link
 from mfserver.adapters.mqtt_messages import encoded_publish, incoming_message
+from mfserver.adapters.mqtt_topics import Topics
 from mfserver.errors import Invalid, Overloaded
 from mfserver.interfaces import IThing
 from mfserver.mqtt import constants as mqtt
@@ -31,7 +32,7 @@ from mfserver.mqtt.session import Delivery
 from mfserver.records import ChannelId
 from mfserver.routing.sessions import ClientSession, Sessions
 from mfserver.routing.tree import Options
-from mfserver.topic import Topic, TopicFilter, parse, parse_filter
+from mfserver.topic import Topic, TopicFilter, parse_filter
 
 __all__ = ["MQTTClient"]
 
@@ -75,6 +76,7 @@ class MQTTClient:
         self._router = sessions.router
         self._limits = limits
         self._now = now
+        self._topics = Topics(limits.topic_alias_maximum)
         self._answers = Answers(
             link,
             sessions.journal,
@@ -82,6 +84,11 @@ class MQTTClient:
             self._not_kept,
             can_refuse=connection.version >= mqtt.MQTT_5_0,
         )
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept for what it publishes on."""
+        return self._topics.size
 
     def lost(self) -> None:
         """The network connection is over."""
@@ -130,10 +137,7 @@ class MQTTClient:
         if packet.qos == 2 and len(self.session.state.received) >= _UNRELEASED * self._limits.receive_maximum:
             self._link.fail(mqtt.RECEIVE_MAXIMUM_EXCEEDED, "it leaves too many QoS 2 messages unreleased")
             return
-        try:
-            topic = parse(packet.topic)
-        except Invalid:
-            topic = None
+        topic = self._topics.parse(packet.topic)
         if topic is None or topic.channel not in self.thing.channels:
             self._refuse_publish(packet, mqtt.NOT_AUTHORIZED, "the thing may not publish there")
         elif not is_payload_well_formed(packet.properties, packet.payload):

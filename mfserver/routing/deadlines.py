@@ -76,7 +76,7 @@ class Deadlines(Generic[K]):
             self._call.cancel()
         self._call = None
         if self._heap:
-            seconds = self._heap[0][0] - self._now() / _SECOND
+            seconds = (self._heap[0][0] * _SECOND - self._now()) / _SECOND  # exact: a float is early or late
             self._call = self._clock.callLater(min(max(seconds, 0.0), _LONGEST), self._look)
 
     def _look(self) -> None:

@@ -49,6 +49,7 @@ class ClientSession:
     :ivar state: packet identifiers, what is in flight, and what waits in memory. The message of what is in
         flight and was sent is only its key: if it is sent again it is read from the disk.
     :ivar is_over: it has ended.
+    :ivar was_told: a CONNACK told its client of it.
     """
 
     _log = Logger()
@@ -70,6 +71,7 @@ class ClientSession:
         self.client: Client | None = None
         self.state = State(1)
         self.is_over = False
+        self.was_told = False
         self._shared = shared
         self._queue = Queue(shared, key, backlog or Backlog(), self._dropped, f"thing {thing.id}")
         # Everything up to here that is on the disk stands in memory too, or is over.
@@ -108,6 +110,7 @@ class ClientSession:
         :param send_quota: QoS 1 and 2 messages that it may have to acknowledge at once.
         """
         self.client = client
+        self.was_told = True
         self.state.send_quota = send_quota
         if self.is_kept:
             self._loaded = 0 if self.count else self._queue.last

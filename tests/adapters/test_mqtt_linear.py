@@ -24,7 +24,7 @@ from mfserver.mqtt.packets import (
 )
 from mfserver.routing.retained import Retained
 from tests.adapters.fakes import House, Wire
-from tests.adapters.mqtt_case import disconnects
+from tests.adapters.mqtt_case import MQTTTestCase, disconnects
 
 _TOPIC: Final = "channels/c/messages"
 _DEEP: Final = _TOPIC + "/a" * 120
@@ -140,3 +140,19 @@ class LinearTests(SynchronousTestCase):
             wire.protocol.dataReceived(many)
         house.clock.advance(1)
         self.assertEqual((0, [_QUOTA_EXCEEDED]), (retained.given, disconnects(wire)))
+
+
+class AliasTests(MQTTTestCase):
+    """What a topic alias stands for."""
+
+    def test_a_topic_behind_an_alias_is_read_once(self) -> None:
+        """Eight bytes do not cost what 65,000 do: what an alias stands for is not parsed again each time."""
+        messages: list[Any] = []
+        self.house.router.deliver = messages.append  # type: ignore[method-assign]
+        self.house.router.bus._deliver = messages.append  # type: ignore[attr-defined]
+        wire = self.connect("alice")
+        first = Publish("channels/c/messages/" + "x" * 1000, b"", properties={0x23: 1})
+        wire.receive(encode(first, 5))
+        wire.receive(encode(Publish("", b"", properties={0x23: 1}), 5))
+        self.assertEqual(len(messages), 2)
+        self.assertIs(messages[0].levels, messages[1].levels)

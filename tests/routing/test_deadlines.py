@@ -173,3 +173,19 @@ class DeadlinesTests(SynchronousTestCase):
                     del at[key]
         self.assertEqual(sorted(expected), sorted(called))
         self.assertEqual(len(at), len(deadlines))
+
+    def test_a_timer_that_comes_a_moment_early_does_not_spin(self) -> None:
+        """Found by fuzzing: nanoseconds before the point in time, a float says that it is there already."""
+        clock = Clock()
+        looks = [0]
+
+        def now() -> int:
+            looks[0] += 1
+            assert looks[0] < 100, "it spins"
+            return 1_600_000_000_000_000_000 + int(clock.seconds() * 1e9)
+
+        deadlines: Deadlines[str] = Deadlines(lambda key: None, now, clock)
+        for _ in range(13):
+            clock.advance(0.01)
+        deadlines.set("key", 1_600_000_050)
+        clock.advance(clock.getDelayedCalls()[0].getTime() - clock.seconds())
