@@ -22,6 +22,7 @@ from mfserver.mqtt.packets import (
     Subscription,
     Unsubscribe,
 )
+from mfserver.routing.bus import LocalBus
 from mfserver.routing.retained import Retained
 from tests.adapters.fakes import House, Wire
 from tests.adapters.mqtt_case import MQTTTestCase, disconnects
@@ -147,9 +148,8 @@ class AliasTests(MQTTTestCase):
 
     def test_a_topic_behind_an_alias_is_read_once(self) -> None:
         """Eight bytes do not cost what 65,000 do: what an alias stands for is not parsed again each time."""
-        messages: list[Any] = []
-        self.house.router.deliver = messages.append  # type: ignore[method-assign]
-        self.house.router.bus._deliver = messages.append  # type: ignore[attr-defined]
+        messages: list[Message] = []
+        self.house.router.bus = LocalBus(messages.append)
         wire = self.connect("alice")
         first = Publish("channels/c/messages/" + "x" * 1000, b"", properties={0x23: 1})
         wire.receive(encode(first, 5))
