@@ -229,7 +229,6 @@ class MainfluxService(MultiService):
             messages=settings.max_queued_messages,
             size=settings.max_queued_bytes,
             memory=max(_MAX_QUEUED, 2 * settings.max_message),
-            retained=settings.max_retained_messages,
             queue_qos0=settings.queue_qos0,
         )
         shared = Shared(

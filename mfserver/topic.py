@@ -148,8 +148,8 @@ def _split(topic: str) -> tuple[str, tuple[str, ...]]:
         del levels[0]
     if len(levels) < 3 or levels[0] != "channels" or not levels[1] or levels[2] != "messages":
         raise Invalid("a topic is channels/<channel id>/messages[/<subtopic>]", "topic")
-    if len(levels) > MAX_LEVELS:
-        raise Invalid(f"a topic has at most {MAX_LEVELS} levels", "topic")
+    if len(levels) > MAX_LEVELS or topic.count(".") > MAX_LEVELS:  # which separate levels in the normal form
+        raise Invalid(f"a topic has at most {MAX_LEVELS} levels, and as many dots", "topic")
     return levels[1], tuple(levels[3:])
 
 

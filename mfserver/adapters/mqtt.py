@@ -47,6 +47,8 @@ __all__ = ["MQTTAdapter", "MQTTProtocol"]
 _CLOSE_SECONDS: Final = 5.0
 #: Slices of what came from one client that are looked at in one turn of the reactor: as much as TCP reads.
 _SLICES: Final = 4
+#: Why the core closed itself when it did not over what came: an answer is one too many, or too long.
+_NOT_TAKEN: Final = "it does not take its answers"
 
 
 class MQTTAdapter:
@@ -200,6 +202,8 @@ class MQTTProtocol(Protocol):
     def _account(self) -> None:
         """Count what is held for this client alone, and not as a message; of all clients that is bounded."""
         held = self._connection.held + self._unread.size
+        if self._client is not None:
+            held += self._client.held
         if held == self._held:
             return
         budget = self._adapter.budget
@@ -279,12 +283,8 @@ class MQTTProtocol(Protocol):
 
     def write_soon(self) -> None:
         if self._connection.closed and not self._is_feeding:
-            self._answers_not_taken()
+            self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
         self._adapter.turn.add(self)
-
-    def _answers_not_taken(self) -> None:
-        """The core closed itself over an answer: it is one too many, or longer than the client takes."""
-        self.fail(mqtt.QUOTA_EXCEEDED, "it does not take its answers")
 
     def read(self, go_on: bool) -> None:
         if self._over:
@@ -339,7 +339,7 @@ class MQTTProtocol(Protocol):
             elif self._client is not None:
                 receive(self._client, event)
         if self._connection.closed and not closed:
-            self._answers_not_taken()
+            self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
 
     def _connection_failed(self, event: ConnectionFailed) -> None:
         self._adapter.report("an MQTT connection failed", f"{self._address}: {event.text}")
@@ -374,10 +374,8 @@ class MQTTProtocol(Protocol):
         will = will_of(packet, thing, adapter.now())
         assigned = None if packet.client_id else f"mf-{uuid4()}"  # [MQTT-3.1.3-6]
         expiry = session_expiry(packet, adapter.longest_expiry)
-        if expiry and adapter.sessions.journal.stalled and adapter.sessions.journal.congested:
-            raise Overloaded(
-                "nothing can be stored now"
-            )  # of what never ends up on the disk there is a bound
+        if expiry and adapter.sessions.journal.stalled:
+            raise Overloaded("nothing can be stored now")
         client = MQTTClient(thing, connection, self, adapter.sessions, adapter.limits, adapter.now)
         client.session, is_present = await adapter.sessions.open(
             thing, assigned or packet.client_id, packet.clean_start, expiry, client, will
@@ -386,6 +384,7 @@ class MQTTProtocol(Protocol):
             # A session that nobody was told of is not kept.
             adapter.sessions.close(client.session, client, None if is_present else 0, will=False)
             return
+        client.is_resumed = is_present
         self._client = client
         asked = packet.properties or {}
         connection.send_connack(

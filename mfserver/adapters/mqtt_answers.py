@@ -2,15 +2,30 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ["Answers"]
+from mfserver.adapters.mqtt_link import Link
+
+__all__ = ["Answers", "Disk"]
+
+
+class Disk(Protocol):
+    """How what is to be committed gets on."""
+
+    @property
+    def congested(self) -> bool:
+        """More waits for it than it takes."""
+
+    @property
+    def stalled(self) -> bool:
+        """It is full."""
 
 
 class _Answer:
-    """One answer; :attr:`send` is None once it was given up."""
+    """One answer, and whether its commit is done."""
 
     __slots__ = ("is_ready", "send")
 
@@ -24,22 +39,38 @@ class Answers:
 
     [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4], of 3.1.1 [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]
 
-    :param sent: called after answers that had waited were sent.
+    A client whose answers wait is read no more where the disk is too slow for what it sends, or is full and
+    there is no other way to tell it.
+
+    :param maximum: answers that wait before that.
     :param failed: called with what went wrong where something could not be committed; nothing is answered
         from then on.
+    :param can_refuse: whether it can be told that the disk is full.
     """
 
-    def __init__(self, sent: Callable[[], None], failed: Callable[[Failure], None]) -> None:
-        self._sent = sent
+    def __init__(
+        self,
+        link: Link,
+        disk: Disk,
+        maximum: int,
+        failed: Callable[[Failure], None],
+        *,
+        can_refuse: bool,
+    ) -> None:
+        self._link = link
+        self._disk = disk
+        self._maximum = maximum
         self._failed = failed
+        self._can_refuse = can_refuse
         self._waiting: deque[_Answer] = deque()
+        self._is_held_up = False
         self._is_over = False
 
     def __len__(self) -> int:
-        """How many are held back."""
+        """How many wait."""
         return len(self._waiting)
 
-    def add(self, committed: Deferred[None] | None, send: Callable[[], None]) -> None:
+    def add(self, committed: "Deferred[None] | None", send: Callable[[], None]) -> None:
         """Send an answer when this fires, or at once for None, but not before all earlier ones."""
         if self._is_over:
             if committed is not None:
@@ -47,16 +78,31 @@ class Answers:
             return
         if committed is None and not self._waiting:
             send()
-            return
-        answer = _Answer(send, committed is None)
-        self._waiting.append(answer)
-        if committed is not None:
-            committed.addCallbacks(self._committed, self._give_up, callbackArgs=(answer,))
+        else:
+            answer = _Answer(send, committed is None)
+            self._waiting.append(answer)
+            if committed is not None:
+                committed.addCallbacks(self._committed, self._give_up, callbackArgs=(answer,))
+        self._hold_up()
+
+    def go_on(self) -> None:
+        """Read on, if that had stopped and enough is done."""
+        if self._is_held_up and len(self) <= self._maximum // 2:
+            self._is_held_up = False
+            self._link.read(True)
 
     def stop(self) -> None:
         """The connection is over: send nothing any more."""
         self._is_over = True
         self._waiting.clear()
+
+    def _hold_up(self) -> None:
+        if self._is_held_up or not len(self):
+            return
+        is_silent = self._disk.stalled and not self._can_refuse
+        if is_silent or self._disk.congested or len(self) >= self._maximum:
+            self._is_held_up = True
+            self._link.read(False)
 
     def _committed(self, _: None, answer: _Answer) -> None:
         answer.is_ready = True
@@ -64,7 +110,8 @@ class Answers:
             return
         while self._waiting and self._waiting[0].is_ready and not self._is_over:
             self._waiting.popleft().send()
-        self._sent()
+        self._link.write_soon()
+        self.go_on()
 
     def _give_up(self, failure: Failure) -> None:
         if not self._is_over:

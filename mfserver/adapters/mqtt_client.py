@@ -1,16 +1,17 @@
 """What an accepted MQTT client does: it publishes, subscribes, acknowledges and is delivered to."""
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mfserver.adapters.mqtt_answers import Answers
+from mfserver.adapters.mqtt_link import Link
 from mfserver.adapters.mqtt_messages import encoded_publish, incoming_message
+from mfserver.adapters.mqtt_topics import Topics
 from mfserver.errors import Invalid, Overloaded
 from mfserver.interfaces import IThing
 from mfserver.mqtt import constants as mqtt
@@ -31,9 +32,9 @@ from mfserver.mqtt.session import Delivery
 from mfserver.records import ChannelId
 from mfserver.routing.sessions import ClientSession, Sessions
 from mfserver.routing.tree import Options
-from mfserver.topic import Topic, TopicFilter, parse, parse_filter
+from mfserver.topic import Topic, TopicFilter, parse_filter
 
-__all__ = ["Link", "MQTTClient"]
+__all__ = ["MQTTClient"]
 
 # SUBSCRIBE's retain handling (MQTT 5.0, 3.8.3.1).
 _RETAINED_IF_NEW: Final = 1
@@ -44,25 +45,6 @@ _NO_RETAINED: Final = 2
 _UNRELEASED: Final = 4
 
 
-class Link(Protocol):
-    """The network connection below a client."""
-
-    def close(self, reason_code: int, reason: str) -> None:
-        """End it, and say why."""
-
-    def fail(self, reason_code: int, reason: str) -> None:
-        """End it before the reactor's turn ends, over what the client does: say why to it and to the log.
-
-        Nothing else happens before this returns: it may be called in the middle of a delivery.
-        """
-
-    def write_soon(self) -> None:
-        """Write what the core has collected before the reactor's turn ends."""
-
-    def read(self, go_on: bool) -> None:
-        """Read on, or stop reading."""
-
-
 class MQTTClient:
     """One thing's client, from its accepted CONNECT to the end of its network connection.
 
@@ -70,11 +52,13 @@ class MQTTClient:
     :param connection: the sans-I/O core, which is answered through.
     :param now: the wall clock, in nanoseconds since 1970.
     :ivar session: what outlives the connection, once it is there.
+    :ivar is_resumed: whether the session was there before this connection.
     """
 
     _log = Logger()
 
     session: ClientSession
+    is_resumed = False
 
     def __init__(
         self,
@@ -92,10 +76,19 @@ class MQTTClient:
         self._router = sessions.router
         self._limits = limits
         self._now = now
-        self._answers = Answers(self._answered, self._not_kept)
-        self._is_held_up = False
-        # Subscriptions whose retained messages are still to be found.
-        self._wanted: deque[tuple[TopicFilter, Options]] = deque()
+        self._topics = Topics(limits.topic_alias_maximum)
+        self._answers = Answers(
+            link,
+            sessions.journal,
+            limits.receive_maximum,
+            self._not_kept,
+            can_refuse=connection.version >= mqtt.MQTT_5_0,
+        )
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept for what it publishes on."""
+        return self._topics.size
 
     def lost(self) -> None:
         """The network connection is over."""
@@ -106,20 +99,8 @@ class MQTTClient:
         self.session.channel_lost(channel)
 
     def flushed(self) -> None:
-        """What there was to write is written: send more, and find retained messages.
-
-        Those of one subscription, as they may be very many; the next are found in the next turn.
-        """
+        """What there was to write is written: send more."""
         self.session.pump()
-        if not self._wanted:
-            return
-        topic_filter, options = self._wanted.popleft()
-        if topic_filter.channel in self.thing.channels:
-            retained = self._sessions.retained.match(topic_filter)
-            self.session.feed(retained, options.qos, options.identifiers)
-        if self._wanted:
-            self._link.write_soon()
-        self._go_on()
 
     # --- what its session sends through it ------------------------------------------------------------------
 
@@ -156,10 +137,7 @@ class MQTTClient:
         if packet.qos == 2 and len(self.session.state.received) >= _UNRELEASED * self._limits.receive_maximum:
             self._link.fail(mqtt.RECEIVE_MAXIMUM_EXCEEDED, "it leaves too many QoS 2 messages unreleased")
             return
-        try:
-            topic = parse(packet.topic)
-        except Invalid:
-            topic = None
+        topic = self._topics.parse(packet.topic)
         if topic is None or topic.channel not in self.thing.channels:
             self._refuse_publish(packet, mqtt.NOT_AUTHORIZED, "the thing may not publish there")
         elif not is_payload_well_formed(packet.properties, packet.payload):
@@ -180,7 +158,7 @@ class MQTTClient:
         )
         journal = self._sessions.journal
         try:
-            # A client that cannot be told why is made to wait; see _answer.
+            # A client that cannot be told why is made to wait; see Answers.
             if not journal.stalled or self._connection.version >= mqtt.MQTT_5_0:
                 self._router.check(message)
             published = self._router.publish(message)
@@ -198,11 +176,11 @@ class MQTTClient:
         [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1], of 3.1.1 [MQTT-4.3.2-2] [MQTT-4.3.3-2]
         """
         if packet.qos == 1:
-            self._answer(published, partial(self._connection.send_puback, packet.packet_id))
+            self._answers.add(published, partial(self._connection.send_puback, packet.packet_id))
         elif packet.qos:
-            self._answer(published, partial(self._connection.send_pubrec, packet.packet_id))
+            self._answers.add(published, partial(self._connection.send_pubrec, packet.packet_id))
         elif published is not None:
-            self._answer(published, _nothing)
+            self._answers.add(published, _nothing)
 
     def publish_released(self, event: PublishReleased) -> None:
         """PUBREL: the packet identifier is free for another message when that is on the disk.
@@ -210,12 +188,14 @@ class MQTTClient:
         Whether the message expired meanwhile is of no matter [MQTT-4.3.3-13].
         """
         packet_id = event.packet_id
-        code, committed = mqtt.PACKET_IDENTIFIER_NOT_FOUND, None
+        # A client that resumed may say again what we answered on its last connection, and is right to.
+        code = mqtt.SUCCESS if self.is_resumed else mqtt.PACKET_IDENTIFIER_NOT_FOUND
+        committed = None
         if self.session.released(packet_id):
             code = mqtt.SUCCESS
             committed = self._committed()
         # [MQTT-4.3.3-11], of 3.1.1 [MQTT-4.3.3-2]
-        self._answer(committed, partial(self._connection.send_pubcomp, packet_id, code))
+        self._answers.add(committed, partial(self._connection.send_pubcomp, packet_id, code))
 
     def _refuse_publish(self, packet: Publish, code: int, reason: str) -> None:
         """MQTT 5.0 has a reason code for it; older versions can only close."""
@@ -223,42 +203,11 @@ class MQTTClient:
             self._link.fail(code, reason)  # [MQTT-3.3.5-2]
             return
         send = self._connection.send_puback if packet.qos == 1 else self._connection.send_pubrec
-        self._answer(None, partial(send, packet.packet_id, code, reason))
+        self._answers.add(None, partial(send, packet.packet_id, code, reason))
 
     def _committed(self) -> Deferred[None] | None:
         """What this session promises now has to wait for that, if for anything."""
         return self._sessions.journal.committed() if self.session.is_kept else None
-
-    def _answer(self, committed: Deferred[None] | None, send: Callable[[], None]) -> None:
-        """Answer when that is committed, and in order.
-
-        Nothing more is read where the disk is too slow for what the client sends, or where it is full: MQTT 3
-        has no other word for it.
-        """
-        self._answers.add(committed, send)
-        if self._is_held_up or not self._waiting:
-            return
-        journal = self._sessions.journal
-        stalled = journal.stalled and self._connection.version < mqtt.MQTT_5_0
-        if stalled or journal.congested or self._waiting >= self._limits.receive_maximum:
-            self._is_held_up = True
-            self._link.read(False)
-
-    @property
-    def _waiting(self) -> int:
-        """How much of what the client wants is not done yet."""
-        return len(self._answers) + len(self._wanted)
-
-    def _answered(self) -> None:
-        """Answers that waited were sent."""
-        self._link.write_soon()
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Read on, if we had stopped and enough is done."""
-        if self._is_held_up and self._waiting <= self._limits.receive_maximum // 2:
-            self._is_held_up = False
-            self._link.read(True)
 
     def _not_kept(self, failure: Failure) -> None:
         """It could not be committed: the client must send it again, so it gets no acknowledgement.
@@ -294,7 +243,7 @@ class MQTTClient:
         before = self._sessions.journal.position
         for subscription in packet.subscriptions:  # [MQTT-3.8.4-5], of 3.1.1 [MQTT-3.8.4-4]
             codes.append(self._subscribe(subscription, identifiers, wanted))
-        self._answer(
+        self._answers.add(
             self._committed_since(before), partial(self._subscribed, packet.packet_id, codes, wanted)
         )
 
@@ -303,7 +252,9 @@ class MQTTClient:
     ) -> None:
         """SUBACK [MQTT-3.8.4-1], and behind it the retained messages [MQTT-3.3.1-9]."""
         self._connection.send_suback(packet_id, codes)
-        self._wanted += wanted
+        for topic_filter, options in wanted:
+            found = self._sessions.retained.find(topic_filter)
+            self.session.feed(found, options.qos, options.identifiers)
 
     def _subscribe(
         self,
@@ -334,7 +285,7 @@ class MQTTClient:
         packet = event.packet
         before = self._sessions.journal.position
         codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]  # [MQTT-3.10.4-6]
-        self._answer(
+        self._answers.add(
             self._committed_since(before), partial(self._connection.send_unsuback, packet.packet_id, codes)
         )  # [MQTT-3.10.4-4]
 

@@ -16,11 +16,10 @@ class Bounds:
     :ivar messages: that wait on the disk.
     :ivar size: their bytes; one message may always wait alone, however long.
     :ivar memory: bytes of messages that wait in memory for one client, and one more message.
-    :ivar retained: retained messages that wait for one client in memory.
     :ivar queue_qos0: whether messages at QoS 0 wait for a client that is away.
     """
 
-    __slots__ = ("memory", "messages", "queue_qos0", "retained", "size")
+    __slots__ = ("memory", "messages", "queue_qos0", "size")
 
     def __init__(
         self,
@@ -28,13 +27,11 @@ class Bounds:
         messages: int = 100_000,
         size: int = 64 << 20,
         memory: int = 1 << 20,
-        retained: int = 100_000,
         queue_qos0: bool = False,
     ) -> None:
         self.messages = messages
         self.size = size
         self.memory = memory
-        self.retained = retained
         self.queue_qos0 = queue_qos0
 
 

@@ -16,6 +16,8 @@ _LONGEST: Final = 60.0
 _SECOND: Final = 1_000_000_000
 #: How many are called in one turn of the reactor: everybody waits for it.
 _MANY: Final = 500
+#: Seconds that these may take together, but for the last: what ends with one of them may be much.
+_ENOUGH: Final = 0.01
 
 
 class Deadlines(Generic[K]):
@@ -74,14 +76,14 @@ class Deadlines(Generic[K]):
             self._call.cancel()
         self._call = None
         if self._heap:
-            seconds = self._heap[0][0] - self._now() / _SECOND
+            seconds = (self._heap[0][0] * _SECOND - self._now()) / _SECOND  # exact: a float is early or late
             self._call = self._clock.callLater(min(max(seconds, 0.0), _LONGEST), self._look)
 
     def _look(self) -> None:
         self._call = None
-        now = self._now()
+        now, enough = self._now(), self._clock.seconds() + _ENOUGH
         for _ in range(_MANY):
-            if not self._heap or self._heap[0][0] * _SECOND > now:
+            if not self._heap or self._heap[0][0] * _SECOND > now or self._clock.seconds() > enough:
                 break
             _, number, key = heappop(self._heap)
             if self._numbers.get(key) != number:

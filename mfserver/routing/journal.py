@@ -187,10 +187,9 @@ class Journal:
         if failure.check(Overloaded):
             if not self.stalled:
                 self.stalled = True
-                self._log.error(
-                    "nothing can be stored now ({reason}): messages at QoS 1 and 2 are not acknowledged "
-                    "until there is room in the data directory",
-                    reason=failure.getErrorMessage(),
+                # Why, the database has said.
+                self._log.warn(
+                    "until the database can be written again, messages at QoS 1 and 2 are not acknowledged"
                 )
             self._clock.callLater(_RETRY, self._write, batch)
             return

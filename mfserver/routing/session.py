@@ -5,8 +5,7 @@ accepted; in memory stands only what is being sent, and nothing while nobody is 
 its connection touches no disk.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -22,7 +21,9 @@ from mfserver.mqtt.session import Delivery
 from mfserver.mqtt.session import Session as State
 from mfserver.records import ChannelId
 from mfserver.routing.bounds import Bounds, Client, Shared
+from mfserver.routing.feeding import Feeding
 from mfserver.routing.queue import Queue
+from mfserver.routing.retained import Found
 
 __all__ = ["Bounds", "Client", "ClientSession", "Shared"]
 
@@ -48,6 +49,7 @@ class ClientSession:
     :ivar state: packet identifiers, what is in flight, and what waits in memory. The message of what is in
         flight and was sent is only its key: if it is sent again it is read from the disk.
     :ivar is_over: it has ended.
+    :ivar was_told: a CONNACK told its client of it.
     """
 
     _log = Logger()
@@ -69,6 +71,7 @@ class ClientSession:
         self.client: Client | None = None
         self.state = State(1)
         self.is_over = False
+        self.was_told = False
         self._shared = shared
         self._queue = Queue(shared, key, backlog or Backlog(), self._dropped, f"thing {thing.id}")
         # Everything up to here that is on the disk stands in memory too, or is over.
@@ -82,9 +85,7 @@ class ClientSession:
         self._resend: dict[int, Delivery] = {}
         # Those whose PUBREL waits for its commit.
         self._releasing: set[int] = set()
-        # By topic: retained messages that wait.
-        self._feed: OrderedDict[tuple[str, tuple[str, ...]], list[Delivery]] = OrderedDict()
-        self._fed = 0
+        self._feeding = Feeding(shared, self._takes_retained, self._take_retained)
 
     @property
     def is_kept(self) -> bool:
@@ -109,6 +110,7 @@ class ClientSession:
         :param send_quota: QoS 1 and 2 messages that it may have to acknowledge at once.
         """
         self.client = client
+        self.was_told = True
         self.state.send_quota = send_quota
         if self.is_kept:
             self._loaded = 0 if self.count else self._queue.last
@@ -118,8 +120,7 @@ class ClientSession:
         """The network connection is over. What is on the disk is all that a session that is kept keeps."""
         self.holder = self.client = None
         self._is_loading, self._tail = False, None
-        self._feed.clear()
-        self._fed = 0
+        self._feeding.detach(self.is_kept)
         self._resend.clear()
         self._releasing.clear()
         self.state.in_flight.clear()
@@ -141,30 +142,31 @@ class ClientSession:
         return self._is_complete and self._can_send() and len(self.state.in_flight) < self.state.send_quota
 
     def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
-        if self._feed:  # the older one first
-            self._hand_over_retained(self._feed.pop((message.channel, message.levels), []))
+        if self._feeding:
+            self._feeding.bring_older(message.channel, message.levels)
+        self._take_in_turn(message, qos, retain, identifiers)
+
+    def _take_in_turn(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         delivery = Delivery(message, qos, retain, identifiers, message.size + _OVERHEAD)
         if self.is_kept and (qos or self._is_behind()):
             self._keep(delivery)  # [MQTT-3.1.2-23], of 3.1.1 [MQTT-3.1.2-5]
         elif self.client is not None:
             self._hand_over(delivery)
 
-    def feed(self, messages: Iterable[Message], qos: int, identifiers: tuple[int, ...]) -> None:
-        """Deliver the retained messages of a new subscription, as fast as the client reads."""
-        for message in messages:
-            lower = min(qos, message.qos)
-            if self.is_kept and lower:
-                self.deliver(message, lower, True, identifiers)
-            elif self.client is None:
-                continue
-            elif self._fed < self._shared.bounds.retained:
-                delivery = Delivery(message, lower, True, identifiers, message.size + _OVERHEAD)
-                self._feed.setdefault((message.channel, message.levels), []).append(delivery)
-                self._fed += 1
-            else:
-                self.client.too_slow()
-                return
-        self.pump()
+    def feed(self, found: Found, qos: int, identifiers: tuple[int, ...]) -> None:
+        """Deliver the retained messages of a new subscription, as fast as the client reads.
+
+        What is kept goes to the disk, as fast as that takes it.
+        """
+        if self.client is not None and not self._feeding.add(found, qos, identifiers):
+            self.client.too_slow()
+
+    def _takes_retained(self, qos: int) -> bool:
+        return bool(qos and self.is_kept) or self._can_send()
+
+    def _take_retained(self, message: Message, qos: int, identifiers: tuple[int, ...]) -> None:
+        if message.channel in self.thing.channels:
+            self._take_in_turn(message, qos, True, identifiers)
 
     def channel_lost(self, channel: ChannelId) -> None:
         """What came from a channel while the thing might use it, and still waits, is not its any more."""
@@ -187,7 +189,10 @@ class ClientSession:
         was_released = known is not None and known.released
         delivery = self.state.pubrec(packet_id, reason_code)
         if delivery is None:
-            client.send_pubrel(packet_id, PACKET_IDENTIFIER_NOT_FOUND)
+            if (
+                self._is_complete
+            ):  # else it may be on the disk still: our PUBLISH comes again, and so does this
+                client.send_pubrel(packet_id, PACKET_IDENTIFIER_NOT_FOUND)
         elif not delivery.released:  # [MQTT-4.4.0-2]
             self._answered(packet_id, delivery)
         elif not was_released:
@@ -263,12 +268,6 @@ class ClientSession:
             self._finish(dropped)
             self._drop()
         return True
-
-    def _hand_over_retained(self, deliveries: list[Delivery]) -> None:
-        self._fed -= len(deliveries)
-        for delivery in deliveries:
-            if delivery.message.channel in self.thing.channels and self.client is not None:
-                self._hand_over(delivery)
 
     def _keep(self, delivery: Delivery) -> None:
         """Put a message on the disk, and send it at once where it is its turn."""
@@ -396,8 +395,7 @@ class ClientSession:
                 self._publish(delivery)
             else:
                 break
-        while self._feed and self._can_send():
-            self._hand_over_retained(self._feed.popitem(last=False)[1])
+        self._feeding.go_on()
 
     def _send_again(self, client: Client, delivery: Delivery) -> None:
         """What the client has not acknowledged on its last connection [MQTT-4.4.0-1].

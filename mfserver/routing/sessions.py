@@ -92,7 +92,9 @@ class Sessions:
             raise Overloaded(f"at most {self._max_kept} sessions of one thing outlive their connections")
         before = self.journal.position
         if older is not None:
-            self._take_over(older, clean_start)  # [MQTT-3.1.4-3], of 3.1.1 [MQTT-3.1.4-2]
+            # One that no CONNACK told of is none: its client may still go by what it knows of an older one.
+            clean = clean_start or not older.was_told
+            self._take_over(older, clean)  # [MQTT-3.1.4-3], of 3.1.1 [MQTT-3.1.4-2]
             if older.is_over:
                 older = None
         if older is None:  # [MQTT-3.1.2-6]
@@ -173,6 +175,7 @@ class Sessions:
         session = ClientSession(
             self.shared, each.key, thing, each.client_id, each.expiry, kept.backlogs.get(each.key)
         )
+        session.was_told = True
         session.state.received.update(kept.received.get(each.key, ()))
         self._sessions[each.thing, each.client_id] = session
         self._kept[each.thing] += 1

@@ -9,6 +9,7 @@ whoever delivers picks the member.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final, Generic, TypeVar
 
 __all__ = ["Options", "Group", "SubscriptionTree"]
@@ -44,12 +45,7 @@ class Options:
 
     def joined(self, other: "Options") -> "Options":
         """What one copy of a message for two overlapping subscriptions of one subscriber is to meet."""
-        return Options(
-            max(self.qos, other.qos),  # [MQTT-3.3.4-2], of 3.1.1 [MQTT-3.3.5-1]
-            False,
-            self.retain_as_published or other.retain_as_published,
-            self.identifiers + other.identifiers,  # [MQTT-3.3.4-4]
-        )
+        return _joined((self, other))
 
 
 class Group(Generic[S]):
@@ -159,6 +155,7 @@ class SubscriptionTree(Generic[S]):
         :return: a dictionary of the caller's own, and groups as they are and may become.
         """
         found: dict[S, Options] = {}
+        several: dict[S, list[Options]] = {}
         groups: list[Group[S]] = []
         root = self._channels.get(channel)
         if root is None:
@@ -170,7 +167,7 @@ class SubscriptionTree(Generic[S]):
                 children = node.children
                 rest = children.get(_REST)
                 if rest is not None:
-                    _collect(rest, found, groups, origin)
+                    _collect(rest, found, several, groups, origin)
                 child = children.get(_ONE)
                 if child is not None:
                     below.append(child)
@@ -179,11 +176,15 @@ class SubscriptionTree(Generic[S]):
                 if child is not None:
                     below.append(child)
             nodes = below
+            if not nodes:
+                break
         for node in nodes:
-            _collect(node, found, groups, origin)
+            _collect(node, found, several, groups, origin)
             rest = node.children.get(_REST)
             if rest is not None:  # "#" matches the level above it too (MQTT 5.0, 4.7.1.2)
-                _collect(rest, found, groups, origin)
+                _collect(rest, found, several, groups, origin)
+        for subscriber, overlapping in several.items():
+            found[subscriber] = _joined(overlapping)
         return found, groups
 
     def _cut(self, place: _Node[S] | Group[S], subscriber: S) -> None:
@@ -214,8 +215,14 @@ def _group(node: _Node[S], name: str) -> Group[S]:
     return group
 
 
-def _collect(node: _Node[S], found: dict[S, Options], groups: list[Group[S]], origin: S | None) -> None:
-    """Add a node's subscriptions to what was found."""
+def _collect(
+    node: _Node[S],
+    found: dict[S, Options],
+    several: dict[S, list[Options]],
+    groups: list[Group[S]],
+    origin: S | None,
+) -> None:
+    """Add a node's subscriptions to what was found, and to ``several`` those that overlap."""
     if node.groups:
         groups.extend(node.groups.values())
     subscriptions = node.subscriptions
@@ -226,4 +233,17 @@ def _collect(node: _Node[S], found: dict[S, Options], groups: list[Group[S]], or
         if options.no_local and origin is not None and subscriber == origin:  # [MQTT-3.8.3-3]
             continue
         other = found.get(subscriber)
-        found[subscriber] = options if other is None else other.joined(options)
+        if other is None:
+            found[subscriber] = options
+        else:
+            several.setdefault(subscriber, [other]).append(options)
+
+
+def _joined(overlapping: Sequence[Options]) -> Options:
+    """What one copy of a message for overlapping subscriptions of one subscriber is to meet."""
+    return Options(
+        max(options.qos for options in overlapping),  # [MQTT-3.3.4-2], of 3.1.1 [MQTT-3.3.5-1]
+        False,
+        any(options.retain_as_published for options in overlapping),
+        tuple(chain.from_iterable(options.identifiers for options in overlapping)),  # [MQTT-3.3.4-4]
+    )

@@ -3,9 +3,9 @@
 A database that is not named here refuses to compile the expression.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,9 +20,12 @@ __all__ = [
     "TextContains",
     "add_rows",
     "execute_rows",
+    "find_values",
     "insert_missing",
     "put_rows",
 ]
+
+V = TypeVar("V")
 
 #: The name under which :mod:`mfserver.store.sqlite` gives SQLite its containment of JSON.
 SQLITE_JSON_CONTAINS = "mfserver_json_contains"
@@ -105,6 +108,15 @@ def execute_rows(
         connection.exec_driver_sql(_text(statement, connection.dialect), list(rows))
 
 
+def find_values(
+    connection: sa.Connection, statement: sa.Select[tuple[V]], rows: Iterable[tuple[Any, ...]]
+) -> Iterator[V]:
+    """The values that a statement finds for each of these rows. See :func:`execute_rows`."""
+    text = _text(statement, connection.dialect)
+    for row in rows:
+        yield from connection.exec_driver_sql(text, row).scalars()
+
+
 def _words(dialect: sa.Dialect) -> Any:
     return postgresql if dialect.name == "postgresql" else sqlite
 
@@ -125,7 +137,7 @@ def _add(table: sa.Table, dialect: sa.Dialect) -> sa.Insert:
 
 
 @lru_cache
-def _text(statement: sa.UpdateBase, dialect: sa.Dialect) -> str:
+def _text(statement: sa.UpdateBase | sa.Select[Any], dialect: sa.Dialect) -> str:
     compiled: Any = statement.compile(dialect=dialect)
     if not compiled.positional:
         raise CompileError(f"parameters have no order in {dialect.paramstyle}")

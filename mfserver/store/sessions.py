@@ -13,7 +13,7 @@ from mfserver.interfaces import ISessionStore
 from mfserver.message import MQTT, Message
 from mfserver.store.bodies import decode_message, encode_message
 from mfserver.store.database import Database
-from mfserver.store.functions import add_rows, execute_rows, insert_missing, put_rows
+from mfserver.store.functions import add_rows, execute_rows, find_values, insert_missing, put_rows
 from mfserver.store.kept import load_kept
 from mfserver.store.schema import (
     SESSION_NUMBERS,
@@ -50,6 +50,11 @@ _MOVE: Final = (
         session_queue.c.session == sa.bindparam("its_session"),
         session_queue.c.sequence == sa.bindparam("its_sequence"),
     )
+)
+_HELD: Final = sa.select(session_queue.c.message).where(
+    session_queue.c.session == sa.bindparam("its_session"),
+    session_queue.c.sequence == sa.bindparam("its_sequence"),
+    session_queue.c.message.is_not(None),
 )
 _RELEASE: Final = _MOVE.values(message=sa.null())
 _DROP_UNUSED: Final = _delete(messages, "key").where(
@@ -243,11 +248,8 @@ def _release(connection: sa.Connection, changes: Changes) -> set[int]:
     released: list[tuple[int, int, int, int]] = []
     for (session, sequence), (packet_id, state) in changes.moved.items():
         (released if state == RELEASED else moved).append((packet_id, state, session, sequence))
-    unused: set[int] = set()
-    place = sa.tuple_(session_queue.c.session, session_queue.c.sequence)
-    for piece in pieces([row[2:] for row in released], PIECE // 2):  # a place is two values
-        condition = place.in_(piece), session_queue.c.message.is_not(None)
-        unused.update(connection.scalars(sa.select(session_queue.c.message).where(*condition)))
+    # One by one: for an IN of pairs SQLite would read the queues of all sessions.
+    unused = set(find_values(connection, _HELD, [row[2:] for row in released]))
     execute_rows(connection, _MOVE, moved)
     execute_rows(connection, _RELEASE, released)
     return unused

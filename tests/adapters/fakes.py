@@ -171,7 +171,7 @@ class House:
         shared = Shared(
             self.journal,
             self.store,
-            Bounds(messages=100, size=100_000, memory=3000, retained=100),
+            Bounds(messages=100, size=100_000, memory=3000),
             now=self.now,
             clock=self.clock,
             report=self.report,

@@ -14,10 +14,16 @@ from mfserver.mqtt.encode import encode
 from mfserver.mqtt.errors import QuotaExceeded
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Connack, Connect, Packet, Publish, Subscribe, Unsubscribe
-from mfserver.mqtt.properties import RECEIVE_MAXIMUM, SESSION_EXPIRY_INTERVAL, WILL_DELAY_INTERVAL
+from mfserver.mqtt.properties import (
+    MAXIMUM_PACKET_SIZE,
+    MESSAGE_EXPIRY_INTERVAL,
+    RECEIVE_MAXIMUM,
+    SESSION_EXPIRY_INTERVAL,
+    WILL_DELAY_INTERVAL,
+)
 from mfserver.records import Change, ChannelId, ThingId
 from tests.adapters.fakes import Gate, House, Wire
-from tests.adapters.fuzz_device import Device, marked
+from tests.adapters.fuzz_device import Device, Promises, marked
 from tests.adapters.mqtt_case import packets
 from tests.mqtt.fuzz_client import Client
 from tests.mqtt.mutations import mutate
@@ -70,12 +76,14 @@ class Player:
     :ivar wire: the connection; None while there is none.
     :ivar client: who says the right things on it.
     :ivar device: what it knows from its earlier connections.
+    :ivar promises: what it published on this connection.
     :ivar unsent: what it could not send while nobody read.
     """
 
     wire: Wire | None = None
     client: Client
     device: Device
+    promises: Promises
     version = 0
     unsent = b""
 
@@ -97,8 +105,9 @@ class World:
             house.thing(name, *channels)
         self.players = [Player() for _ in range(_PLAYERS)]
         self.devices: dict[tuple[str, str], Device] = {}
-        self.has_shared = random.random() < 0.5
-        self.messages = 0
+        self.has_shared = random.random() < 0.3
+        self.is_strict = not lies and not self.has_shared and random.random() < 0.8
+        self.messages = self.connections = 0
         self.repeated: set[bytes] = set()
 
     def restart(self) -> None:
@@ -161,17 +170,29 @@ class World:
                 said[WILL_DELAY_INTERVAL] = random.choice((0, 1, 100))
         self.properties(packet)
         client.refuses = self.lies > 0
-        player.device = self.devices.setdefault((name, packet.client_id), Device(self.repeated))
-        if not packet.client_id:
-            player.device = Device(self.repeated)
-        player.wire, player.unsent = self.house.mqtt_wire(), b""
+        self.connections += 1
+        client.counts_from(1_000 * self.connections)
+        player.device = self.device(name, packet.client_id)
+        player.wire, player.unsent, player.promises = self.house.mqtt_wire(), b"", Promises()
         self.say(player, packet)
+
+    def device(self, name: str, client_id: str) -> Device:
+        """What a client has known since its last connection; nothing, where it has no identifier."""
+
+        def session() -> int:
+            found = self.house.sessions._sessions.get((ThingId(name), client_id))
+            return found.key if found is not None else 0
+
+        new = Device(session, self.repeated)
+        return self.devices.setdefault((name, client_id), new) if client_id else new
 
     def properties(self, packet: Connect) -> None:
         """Let sessions outlive their connections, and few messages be under way at once."""
         if packet.version == MQTT_5_0:
             packet.properties = packet.properties or {}
             packet.properties[SESSION_EXPIRY_INTERVAL] = self.random.choice(_EXPIRIES)
+            if self.is_strict:
+                packet.properties.pop(MAXIMUM_PACKET_SIZE, None)  # what does not fit is as good as delivered
             if RECEIVE_MAXIMUM in packet.properties:
                 packet.properties[RECEIVE_MAXIMUM] = self.random.choice((1, 2, 65_535))
 
@@ -183,6 +204,8 @@ class World:
         else:
             self.localise(packet, self.players.index(player))
         player.device.sends(packet, player.wire)
+        if isinstance(packet, Publish) and not packet.dup:
+            player.promises.published(packet, self.devices.values())
         data = encode(packet, player.version)
         if random.random() < self.lies:
             other = any_packet(random, player.version)
@@ -220,6 +243,7 @@ class World:
             player.client.received(packet)
             if not self.lies and not self.has_shared:
                 player.device.receives(packet, wire, player.client.connect)
+            player.promises.receives(packet)
         if wire.disconnecting and self.random.random() < 0.7:
             self.lose(player)
         else:
@@ -256,6 +280,8 @@ class World:
             if packet.topic:
                 packet.topic = self.topic()
             said = packet.properties or {}
+            if self.is_strict:
+                said.pop(MESSAGE_EXPIRY_INTERVAL, None)
             said.pop(0x01, None)  # 3.3.2.3.2: it would have to be UTF-8
         elif isinstance(packet, Subscribe):
             del packet.subscriptions[4:]
@@ -275,6 +301,8 @@ class World:
         """Time passes, the disk fails, a right is lost, another protocol publishes..."""
         random, house = self.random, self.house
         kind = random.choice(_HAPPENS)
+        if self.is_strict and kind in ("right", "gone"):
+            return
         if house.store.hold and random.random() < 0.3:
             kind = "kill"  # before something is committed that was perhaps promised
         self.reached[f"happened: {kind}"] += 1
@@ -355,13 +383,16 @@ class World:
                 and not (self.lies or player.client.is_over)
             ):
                 self.check_read(player.wire.protocol._client)
+                if self.is_strict:
+                    self.reached["acknowledged messages that came"] += player.device.promises
+                    assert not player.device.due, f"acknowledged and not delivered: {player.device.due}"
 
     def check_read(self, client: Any) -> None:
         """Everything that was for this client was sent to it, and acknowledged."""
         if client is not None:
             session = client.session
             assert not session.state.waiting and not session.state.in_flight, session.state.in_flight
-            assert not session._queue.count and not session._queue.size, session._queue.count
+            assert not session.count and not session.size, session.count
             self.reached["a session with nothing left to do"] += 1
 
     def end(self) -> None:
@@ -411,4 +442,9 @@ def _house() -> House:
         max_payload=1_000, receive_maximum=3, send_quota=4, max_queued_bytes=3_000, topic_alias_maximum=3
     )
     house.mqtt.budget = house.budget = Budget(4 << 20)
+    bounds = house.sessions.shared.bounds
+    bounds.messages, bounds.size = (
+        10_000,
+        1 << 24,
+    )  # what waits on the disk is never too much, in memory often
     return house

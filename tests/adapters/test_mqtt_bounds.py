@@ -1,5 +1,8 @@
 """What one MQTT client may have under way, keep retained and be sent of it; and what it hears past that."""
 
+from itertools import pairwise
+from typing import Any
+
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import (
@@ -172,22 +175,29 @@ class RetainedTests(Case):
         self.assertTrue(all(one.retain for one in publishes(rest)))
         self.assertEqual("producing", alice.producerState)
 
-    def test_one_subscription_a_turn(self) -> None:
-        """Others have their turn in between, and reading stops until all was found."""
+    def test_a_few_a_turn(self) -> None:
+        """Others have their turn in between, and what else the client sends is read meanwhile."""
         alice = self.connect("alice", client_id="curious")
-        found: list[object] = []
-        match = self.house.sessions.retained.match
+        looks, turns = 0, [0]
+        give_out, call_later = self.house.sessions.retained.give_out, self.house.clock.callLater
 
-        def counting(topic_filter: object) -> object:
-            found.append(topic_filter)
-            return match(topic_filter)  # type: ignore[arg-type]
+        def counting(node: object) -> object:
+            nonlocal looks
+            looks += 1
+            return give_out(node)  # type: ignore[arg-type]
 
-        self.house.sessions.retained.match = counting  # type: ignore[method-assign,assignment]
-        filters = [Subscription(f"{TOPIC}/{name}", 0) for name in range(5)]
-        alice.protocol.dataReceived(encode(Subscribe(1, filters), 5) + encode(Subscribe(2, filters), 5))
-        self.assertEqual((1, "paused"), (len(found), alice.producerState))
+        def calling(*said: Any) -> Any:
+            turns.append(looks)
+            return call_later(*said)
+
+        self.house.sessions.retained.give_out = counting  # type: ignore[method-assign,assignment]
+        self.house.clock.callLater = calling  # type: ignore[method-assign,assignment]
+        filters = [Subscription(f"{TOPIC}/{name}", 0) for name in "+" * 1000]
+        alice.protocol.dataReceived(encode(Subscribe(1, filters), 5))
+        self.assertEqual((0, "producing"), (looks, alice.producerState))
         self.house.end_turn()
-        self.assertEqual((10, "producing"), (len(found), alice.producerState))
+        self.assertEqual((2000, "producing"), (looks, alice.producerState))
+        self.assertLessEqual(max(b - a for a, b in pairwise(turns)), 500)
 
     def test_gone_meanwhile(self) -> None:
         """A right that is lost in between brings nothing more, and a client that goes looks for nothing."""

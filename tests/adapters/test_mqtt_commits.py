@@ -101,6 +101,12 @@ class PublisherTests(CommitTestCase):
         self.commit()
         self.assertEqual([Pubcomp(1, 0), Pubcomp(1, 0x92)], self.heard(alice))
 
+    def test_released_again(self) -> None:
+        """A client that resumes and says PUBREL again is told that all is well: nothing failed (2.4)."""
+        self.connect("alice", properties=KEPT).lose()
+        alice = self.connect("alice", clean_start=False, properties=KEPT)
+        self.assertEqual([Pubcomp(1, 0)], self.say(alice, Pubrel(1, 0)))
+
     def test_order(self) -> None:
         """Answers that wait for nothing wait for those before them, refusals too [MQTT-4.6.0-2]."""
         alice, bob = self.connect("alice"), self.connect("bob", properties=KEPT)
@@ -281,13 +287,37 @@ class HoldUpTests(CommitTestCase):
         self.assertEqual("producing", other.producerState)
 
 
+class Line:
+    """A link and a disk that have nothing to do.
+
+    :ivar sent: a 0 for each time that it was to be written.
+    """
+
+    congested = stalled = False
+
+    def __init__(self, sent: list[int]) -> None:
+        self.sent = sent
+
+    def write_soon(self) -> None:
+        self.sent.append(0)
+
+    def read(self, go_on: bool) -> None:
+        raise AssertionError("there is nothing to hold up")
+
+    def close(self, reason_code: int, reason: str) -> None:
+        raise AssertionError(reason)
+
+    fail = close
+
+
 class AnswersTests(SynchronousTestCase):
     """The queue of answers by itself."""
 
     def setUp(self) -> None:
         self.sent: list[int] = []
         self.failures: list[Failure] = []
-        self.answers = Answers(lambda: self.sent.append(0), self.failures.append)
+        line = Line(self.sent)
+        self.answers = Answers(line, line, 10, self.failures.append, can_refuse=True)
 
     def add(self, number: int, committed: "Deferred[None] | None") -> None:
         """Answer with a number."""

@@ -1,4 +1,6 @@
-"""Several clients of a whole server do anything at any time; in the end nothing is left of them.
+"""Several clients of a whole server do anything at any time; those that are gone leave nothing behind.
+
+Those that make no mistake get what was acknowledged, at QoS 2 once, and in order; over kills and full disks.
 
 For how long, and how to repeat an execution: :mod:`tests.campaign`.
 """
@@ -14,7 +16,8 @@ from tests.campaign import Campaign
 _EXPECTED = (
     "5: wrote CONNACK", "5: wrote PUBLISH", "5: wrote PUBACK", "5: wrote PUBREC", "5: wrote PUBREL",
     "5: wrote PUBCOMP", "5: wrote SUBACK", "5: wrote UNSUBACK", "5: wrote DISCONNECT", "3: wrote PUBLISH",
-    "4: wrote PUBLISH", "a session was present", "sent again", "happened: room", "happened: right",
+    "4: wrote PUBLISH", "a session was present", "sent again", "happened: room", "happened: kill",
+    "a session with nothing left to do", "acknowledged messages that came",
 )  # fmt: skip
 
 
@@ -23,7 +26,7 @@ class MQTTAdapterFuzz(SynchronousTestCase):
 
     def world(self, random: Random, reached: "Counter[str]") -> None:
         """One world from its beginning to its end."""
-        world = World(random, reached, lies=random.choice((0, 0, 0.02, 0.2)))
+        world = World(random, reached, lies=random.choice((0, 0, 0, 0.02, 0.2)))
         for _ in range(random.choice((20, 100, 400))):
             world.step()
         world.end()

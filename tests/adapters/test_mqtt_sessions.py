@@ -431,3 +431,28 @@ def _bare(packet: object) -> Disconnect:
     assert isinstance(packet, Disconnect)
     said = {key: value for key, value in (packet.properties or {}).items() if key != properties.REASON_STRING}
     return Disconnect(packet.reason_code, said or None)
+
+
+class UntoldTests(MQTTTestCase):
+    """Sessions that no CONNACK told of."""
+
+    def test_a_session_of_which_no_connack_told_is_not_present(self) -> None:
+        """The connection that began it was lost before its CONNACK.
+
+        A client that believes it keeps what it knows of an older session, and takes a new QoS 2 message with
+        a packet identifier of then for one that it has.
+        """
+        house = self.house
+        house.store.hold = True
+        connect = Connect(5, "x", False, user_name="alice", password=b"key-of-alice", properties={0x11: 300})
+        first, second = house.mqtt_wire(), house.mqtt_wire()
+        first.receive(encode(connect, 5))
+        house.clock.advance(1)
+        first.lose()
+        second.receive(encode(connect, 5))
+        house.store.hold = False
+        house.store.release()
+        house.clock.advance(1)
+        (answer,) = packets(second.take())
+        assert isinstance(answer, Connack)
+        self.assertFalse(answer.session_present)

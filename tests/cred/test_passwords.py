@@ -6,6 +6,7 @@ from typing import Any
 from argon2 import PasswordHasher, extract_parameters
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -20,9 +21,11 @@ class HeldHasher(PasswordHasher):
     def __init__(self) -> None:
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
         self.go = threading.Event()
+        self.begun = threading.Event()
         self.tried: list[str] = []
 
     def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        self.begun.set()
         assert self.go.wait(10)
         return super().hash(password, salt=salt)
 
@@ -96,6 +99,7 @@ class PasswordsTests(TestCase):
     async def stopping(self) -> None:
         self.hasher.go.clear()
         waiting = [self.passwords.hash("a") for _ in range(3)]
+        await deferToThread(self.hasher.begun.wait, 10)
         threading.Timer(0.05, self.hasher.go.set).start()
         self.passwords.stopService()
         await waiting[0]

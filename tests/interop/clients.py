@@ -83,7 +83,11 @@ class Door:
 
 @dataclass(frozen=True)
 class Heard:
-    """A message that came to a client. A WebSocket tells no topic."""
+    """A message that came to a client. A WebSocket tells no topic.
+
+    :ivar properties: those of MQTT 5.0 that are no fields of their own, by their name in lower case with
+        underscores.
+    """
 
     mark: str
     topic: str = ""
@@ -94,7 +98,6 @@ class Heard:
     user_properties: str = ""
     dup: bool = False
     properties: dict[str, Any] = field(default_factory=dict, compare=False)
-    """Those of MQTT 5.0 that are not fields of their own, by their name in lower case with underscores."""
 
 
 @dataclass
@@ -265,8 +268,10 @@ class Node(_Process):
     def frozen(self) -> Iterator[None]:
         """Meanwhile, none of its clients does anything."""
         self._process.send_signal(signal.SIGSTOP)
-        yield
-        self._process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def end(self, name: str, **options: Any) -> None:
         """Say DISCONNECT and close. :param options: its reason code and properties, by Node's names."""

@@ -111,7 +111,7 @@ class Line:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._hang_up(*self._open)
+        self._hang_up(*self._open.copy())
 
     def cut_at(self, kind: int) -> None:
         """Break the connection instead of handing on the next packet of this kind, whose ever it is."""
@@ -126,8 +126,10 @@ class Line:
     def held(self) -> Iterator[None]:
         """Meanwhile, who connects waits: nobody sees that the server is not there."""
         self._is_free.clear()
-        yield
-        self._is_free.set()
+        try:
+            yield
+        finally:
+            self._is_free.set()
 
     def _accept(self) -> None:
         while True:
@@ -139,7 +141,11 @@ class Line:
 
     def _join(self, client: socket.socket) -> None:
         self._is_free.wait(START_SECONDS)
-        server = socket.create_connection(("127.0.0.1", self.server_port))
+        try:
+            server = socket.create_connection(("127.0.0.1", self.server_port))
+        except OSError:
+            client.close()
+            return
         self._open |= {client, server}
         threading.Thread(target=self._hand_on, args=(server, client), daemon=True).start()
         self._hand_on(client, server)

@@ -9,7 +9,7 @@ from typing import Final
 from mfserver.mqtt.packets import Publish
 from tests.interop.mqtt_wire import NEVER, Client, Crowd, Place
 
-__all__ = ["Listener", "Restless", "Series", "Speaker", "User", "series_of"]
+__all__ = ["Keeper", "Listener", "Restless", "Series", "Speaker", "User", "series_of"]
 
 #: The id and the key of a thing.
 User = tuple[str, str]
@@ -105,6 +105,29 @@ class Listener(Client):
             self.wrong.append(f"{series} {number} came where {missing[:5]} should")
         self.delivered[publish.qos] += 1
         self.expected[series] = number + 1
+
+
+class Keeper(Client):
+    """Replaces one retained message again and again: by numbers from 0 on.
+
+    :param qos: of all of them: a repetition at QoS 1 may come after a message of QoS 2 that is not repeated.
+    :ivar sent: the last number.
+    :ivar acknowledged: the last one that was.
+    """
+
+    def __init__(self, crowd: Crowd, name: str, topic: str, qos: int, *, version: int, user: User) -> None:
+        super().__init__(crowd, name, version=version, user=user)
+        self.topic = topic
+        self._qos = qos
+        self.sent = self.acknowledged = -1
+
+    def keep(self) -> None:
+        """Publish the next number."""
+        self.sent += 1
+        self.publish(self.topic, b"%d" % self.sent, self._qos, retain=True)
+
+    def publish_acknowledged(self, publish: Publish) -> None:
+        self.acknowledged = max(self.acknowledged, int(publish.payload))
 
 
 class Restless:

@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import IO, Any
 from unittest import SkipTest
 
-__all__ = ["RunningServer", "Deployment", "ROOT", "START_SECONDS", "fixed_ports", "free_data_dir", "needs", "wait_until"]
+__all__ = [
+    "RunningServer",
+    "Deployment",
+    "ROOT",
+    "START_SECONDS",
+    "fixed_ports",
+    "free_data_dir",
+    "needs",
+    "wait_until",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 #: How long a server may take to start, or to end.

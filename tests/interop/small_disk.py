@@ -2,67 +2,114 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final
-from unittest import SkipTest
+from typing import Final, Protocol
 
-__all__ = ["SmallDisk"]
+__all__ = ["Disk", "small_disk"]
 
 _SIZE: Final = 24 << 20
 #: Containers have a small file system here that is theirs to fill, where they may not mount any.
 _SHARED_MEMORY: Final = Path("/dev/shm")
 _SMALL: Final = 128 << 20
+#: Bytes that a file may have where there is no file system to fill. The server's log stays below.
+_LIMIT: Final = 1 << 20
 
 
-class SmallDisk:
-    """A file system of a few MiB.
+class Disk(Protocol):
+    """A place for files that can run out of room.
 
     :ivar place: an empty directory on it.
-    :raises SkipTest: there is none, and none can be mounted.
+    :ivar word: what SQLite calls it when there is no room.
     """
 
-    def __init__(self) -> None:
-        self._mounted = Path(tempfile.mkdtemp(prefix="mf-disk-"))
-        command = ("mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(self._mounted))
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        self._is_mount = done.returncode == 0
-        if not self._is_mount:
-            self._mounted.rmdir()
-            if not _is_small(_SHARED_MEMORY):
-                raise SkipTest(f"no small file system can be mounted: {done.stderr.strip()}")
-            self._mounted = _SHARED_MEMORY
-        self.place = Path(tempfile.mkdtemp(prefix="mf-", dir=self._mounted))
+    place: Path
+    word: str
+
+    def fill(self, pid: int) -> None:
+        """Leave no room for this process."""
+
+    def clear(self) -> None:
+        """Make room."""
+
+    def close(self) -> None:
+        """Take the disk away; nobody may use it any more."""
+
+
+def small_disk() -> Disk:
+    """A file system of a few MiB that can be filled; without one, a process whose files stop growing."""
+    place = Path(tempfile.mkdtemp(prefix="mf-disk-"))
+    if _mount(place):
+        return _FileSystem(place, is_mount=True)
+    if _is_small(_SHARED_MEMORY):
+        place.rmdir()
+        return _FileSystem(_SHARED_MEMORY, is_mount=False)
+    return _Limit(place)
+
+
+class _FileSystem:
+    """A small file system, and a file that fills it."""
+
+    word = "database or disk is full"
+
+    def __init__(self, root: Path, *, is_mount: bool) -> None:
+        self._root = root
+        self._is_mount = is_mount
+        self.place = Path(tempfile.mkdtemp(prefix="mf-", dir=root))
         self._filler = self.place / "filler"
 
-    @property
-    def free(self) -> int:
-        """Bytes that anybody may still write."""
-        status = os.statvfs(self._mounted)
-        return status.f_bavail * status.f_frsize
-
-    def fill(self) -> None:
-        """Write a file until nothing more fits."""
+    def fill(self, pid: int) -> None:
         with open(self._filler, "wb", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
                 filler.write(bytes(4096))
 
     def clear(self) -> None:
-        """Delete that file."""
         self._filler.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Take the file system away; nobody may use it any more."""
         shutil.rmtree(self.place)
         if self._is_mount:
-            subprocess.run(("umount", str(self._mounted)), check=True)
-            self._mounted.rmdir()
+            subprocess.run(("umount", str(self._root)), check=True)
+            self._root.rmdir()
+
+
+class _Limit:
+    """The kernel lets no file of a process grow past a limit: the writes of the database fail as well."""
+
+    word = "disk I/O error"
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._pid = 0
+
+    def fill(self, pid: int) -> None:
+        self._pid = pid
+        self._set(_LIMIT)
+
+    def clear(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it was killed, and its limit with it
+            self._set(resource.RLIM_INFINITY)
+
+    def close(self) -> None:
+        shutil.rmtree(self.place)
+
+    def _set(self, limit: int) -> None:
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+
+def _mount(place: Path) -> bool:
+    command = ("mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(place))
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _is_small(place: Path) -> bool:
-    if not place.is_mount():
+    if not place.is_mount() or not os.access(place, os.W_OK):
         return False
     status = os.statvfs(place)
     return status.f_blocks * status.f_frsize <= _SMALL

@@ -155,7 +155,6 @@ class RefusalTests(HostileTestCase):
             ("reserved flags", b"\x81\0", 0x81),
             ("packet type 0", b"\0\0", 0x81),
             ("another's channel", publish(b"channels/other/messages", b""), 0x87),
-            ("QoS 2", publish(topic, b"", qos=2), 0x9B),
         ]
         with self.unharmed():
             for (name, data, code), listener, version in itertools.product(cases, ("mqtt", "mqtts"), (4, 5)):

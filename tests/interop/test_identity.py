@@ -1,13 +1,9 @@
 """IDENTITY's table of tricks over real connections: each is refused, and its honest twin let in."""
 
-import os
-import socket
 from collections.abc import Iterable
-from unittest import SkipTest
-
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.identity_api_rows import api_rows
+from tests.interop.identity_case import IdentityCase
 from tests.interop.identity_certificate_rows import handshake_rows, subject_rows
 from tests.interop.identity_lives import life_rows, resumption_rows
 from tests.interop.identity_mqtt_rows import mqtt_rows
@@ -17,23 +13,8 @@ from tests.interop.identity_table import add_to_table
 from tests.interop.identity_world import Row, World, run_rows
 
 
-class IdentityTests(SynchronousTestCase):
+class IdentityTests(IdentityCase):
     """One server for each table; all that went wrong is told at once."""
-
-    def setUp(self) -> None:
-        """Failed keys are counted for each address, so every attempt comes from one of its own."""
-        try:
-            with socket.socket() as probe:
-                probe.bind(("127.1.0.1", 0))
-        except OSError as error:
-            if os.environ.get("MF_NO_SKIPS"):
-                raise
-            raise SkipTest("this system has only one address of its own (127.0.0.1)") from error
-
-    def world(self, auth: str, *options: str) -> World:
-        world = World(*options, auth=auth)
-        self.addCleanup(world.close)
-        return world
 
     def check(self, title: str, world: World, rows: Iterable[Row], workers: int = 10) -> None:
         """Make every attempt, show the table, and fail on every row that came out otherwise.

@@ -1,5 +1,7 @@
 """kill -9 under MQTT traffic: every acknowledged message is delivered, QoS 2 exactly once, in order.
 
+What was retained and acknowledged is there after each kill.
+
 ``MF_KILLS`` chooses how often, ``MF_SEED`` repeats the choices of an earlier run.
 """
 
@@ -12,17 +14,18 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import cycle
-from typing import Final
+from typing import Any, Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mfserver.mqtt.packets import Subscription
+from mfserver.mqtt.packets import Publish, Subscription
 from tests.interop.mqtt_figures import add_figures, chosen, table
-from tests.interop.mqtt_traffic import Listener, Restless, Speaker
+from tests.interop.mqtt_traffic import Keeper, Listener, Restless, Speaker
 from tests.interop.mqtt_wire import Client, Crowd, Place
 from tests.interop.running import Deployment, RunningServer
 
 SPEAKERS: Final = 20
+KEEPERS: Final = 4
 LISTENERS: Final = 12
 CHANNELS: Final = ("north", "east", "south", "west")
 #: Messages of one publisher that are in flight at a time.
@@ -33,6 +36,20 @@ MOMENTS: Final = (0.0, 1.4)
 EARLY: Final = (0.3, 0.9)
 #: Seconds in the end in which nothing more comes to anybody: what is not there by then never comes.
 SILENCE: Final = 15.0
+
+
+class Reader(Client):
+    """Reads retained numbers.
+
+    :ivar retained: by topic.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.retained: dict[str, int] = {}
+
+    def message_received(self, publish: Publish) -> None:
+        self.retained[publish.topic] = int(publish.payload)
 
 
 class KillTests(SynchronousTestCase):
@@ -48,8 +65,15 @@ class KillTests(SynchronousTestCase):
         self.addCleanup(self.server.kill)
         self.server.start()
         deployment = Deployment(self.server)
-        users = [deployment.thing(name, *CHANNELS) for name in ("speakers", "listeners")]
+        users = [deployment.thing(name, *CHANNELS, "kept") for name in ("speakers", "listeners")]
         self.topics = [f"channels/{deployment.channels[name]}/messages" for name in CHANNELS]
+        kept = f"channels/{deployment.channels['kept']}/messages"
+        self.keepers = [
+            Keeper(self.crowd, f"keeper-{n}", f"{kept}/{n}", 1 + n // 2 % 2, version=4 + n % 2, user=users[0])
+            for n in range(KEEPERS)
+        ]
+        self.reader = Reader(self.crowd, "reader", version=5, user=users[1], expiry=0)
+        self.kept = f"{kept}/#"
         self.make_clients(*users)
         self.unacknowledged: Counter[int] = Counter()
 
@@ -86,7 +110,7 @@ class KillTests(SynchronousTestCase):
 
     @property
     def clients(self) -> list[Client]:
-        return [*self.speakers, *self.listeners]
+        return [*self.speakers, *self.listeners, *self.keepers]
 
     @property
     def place(self) -> Place:
@@ -104,6 +128,7 @@ class KillTests(SynchronousTestCase):
             if number % 4 == 3:
                 early += self.kill_early(self.chance.uniform(*EARLY))
             self.server.start()
+            self.read_retained()
         self.drain()
         self.show(f"{kills} kills -9, {early} more before the server listened", time.monotonic() - started)
         self.judge()
@@ -123,7 +148,10 @@ class KillTests(SynchronousTestCase):
         for speaker in self.speakers:
             speaker.speak(1)
             speaker.speak(2)
+        for keeper in self.keepers:
+            keeper.keep()
         self.crowd.until(lambda: all(s.is_content for s in self.speakers), "a first message of each")
+        self.crowd.until(lambda: not any(k.in_flight for k in self.keepers), "a first retained message")
         for client in self.clients:
             client.cut()
 
@@ -131,7 +159,7 @@ class KillTests(SynchronousTestCase):
         """Everybody comes, talks, listens and goes."""
         restless = (
             Restless(self.listeners, self.chance, present=(0.05, 1.0), absent=(0.0, 0.5)),
-            Restless(self.speakers, self.chance, present=(0.2, 2.0), absent=(0.0, 0.2)),
+            Restless([*self.speakers, *self.keepers], self.chance, present=(0.2, 2.0), absent=(0.0, 0.2)),
         )
         for group in restless:
             group.begin()
@@ -141,6 +169,9 @@ class KillTests(SynchronousTestCase):
             for speaker in self.speakers:
                 if speaker.can_publish and speaker.in_flight < WINDOW:
                     speaker.speak(self.chance.choice((1, 2)), self.chance.choice((0, 0, 50, 3000)))
+            for keeper in self.keepers:
+                if keeper.can_publish and keeper.in_flight < WINDOW:
+                    keeper.keep()
             for group in restless:
                 group.move(self.place)
 
@@ -165,6 +196,22 @@ class KillTests(SynchronousTestCase):
             self.server.kill()
         return False
 
+    def read_retained(self) -> None:
+        """Nobody else is there yet: what is retained was acknowledged last, or was on its way."""
+        reader = self.reader
+        reader.open(self.place)
+        self.crowd.until(lambda: reader.is_open, "a reader of retained messages is there")
+        reader.retained.clear()
+        reader.subscribe(Subscription(self.kept, 0))
+        self.crowd.until(lambda: len(reader.retained) >= KEEPERS, f"{KEEPERS} retained messages")
+        reader.leave()
+        for keeper in self.keepers:
+            number = reader.retained[keeper.topic]
+            self.assertTrue(
+                keeper.acknowledged <= number <= keeper.sent,
+                f"{number} is retained, {keeper.acknowledged} was acknowledged, {keeper.sent} sent",
+            )
+
     def drain(self) -> None:
         """Everybody stays until nothing is left to say."""
         for client in self.clients:
@@ -179,7 +226,7 @@ class KillTests(SynchronousTestCase):
 
     def is_over(self) -> bool:
         """Whether everything was acknowledged and has come."""
-        return all(speaker.is_content for speaker in self.speakers) and not any(
+        return not any(client.in_flight for client in (*self.speakers, *self.keepers)) and not any(
             map(self.lacks, self.listeners)
         )
 
@@ -211,6 +258,8 @@ class KillTests(SynchronousTestCase):
                 delivered=each(sum((listener.delivered for listener in listeners), Counter())),
                 duplicates=each(sum((listener.duplicates for listener in listeners), Counter())),
             ),
+            f"{sum(keeper.sent + 1 for keeper in self.keepers):,} retained messages on {KEEPERS} topics: the "
+            "last one acknowledged, or a later one, was there after each kill",
             f"sent again after a reconnection: {sum(s.resent for s in speakers):,} by publishers; "
             f"repeated by the server at QoS 2 and recognized: {sum(x.repeats for x in listeners):,}",
         )
@@ -218,6 +267,7 @@ class KillTests(SynchronousTestCase):
     def judge(self) -> None:
         """Nothing is missing, nothing came twice at QoS 2, nothing came out of turn, no session was lost."""
         self.assertEqual([], [client.state for client in self.clients if not client.is_open])
+        self.read_retained()
         for client in self.clients:
             self.assertEqual([], client.wrong[:10], client.client_id)
             self.assertEqual(0, client.lost, f"{client.client_id} lost its session")

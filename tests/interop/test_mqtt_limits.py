@@ -75,9 +75,8 @@ class RightsTests(MqttCase):
         self.open(Paho("disconnected", self.way, prepare=with_will)).stay_away()
         self.connection(self.way.channel, "DELETE")
         # Whichever way its connection ends.
-        again = Paho("disconnected", self.way)
-        self.assertEqual(0, again.opened)
-        again.__exit__(None, None, None)
+        with Paho("disconnected", self.way) as again:
+            self.assertEqual(0, again.opened)
         self.connection(self.way.channel, "PUT")
         self.publish("next")
         self.hears(listener.inbox, "next")
@@ -101,10 +100,9 @@ class RefusalTests(MqttCase):
 
     def test_client_identifier_that_the_server_gives(self) -> None:
         """It is told in CONNACK, and names a session like any other."""
-        first = Paho("", self.way, expiry=LONG)
-        name = first.announced["assigned_client_identifier"]
-        first.subscribe(self.topic, 1)
-        first.__exit__(None, None, None)
+        with Paho("", self.way, expiry=LONG) as first:
+            name = first.announced["assigned_client_identifier"]
+            first.subscribe(self.topic, 1)
         self.publish("while away")
         again = self.open(Paho(name, self.way, clean=False))
         self.assertTrue(again.session)

@@ -31,10 +31,10 @@ THINGS: Final = 5
 WINDOW: Final = 50
 #: KiB that an idle session may take in memory. The messages of its queue alone would be 400.
 MAX_EACH: Final = 10
-#: MiB that two starts may differ by.
+#: MiB that may differ for no reason.
 MAX_NOISE: Final = 8
-#: MiB that may come and go with work, whatever the number of sessions.
-MAX_WORK: Final = 40
+#: MiB that reading the queues may leave with the allocator, whatever the number of sessions.
+MAX_WORK: Final = 64
 
 
 class ManySessionsTests(SynchronousTestCase):
@@ -94,8 +94,8 @@ class ManySessionsTests(SynchronousTestCase):
         add_figures(f"{self.count:,} idle sessions (MF_SEED={self.seed})", *self.figures)
         self.judge()
         allowed = MAX_EACH * self.count / 1024
-        self.assertLess(idle - base, allowed + MAX_WORK)
-        self.assertLess(full - base, allowed + MAX_WORK)
+        self.assertLess(idle - base, allowed + MAX_NOISE)
+        self.assertLess(full - base, allowed + MAX_NOISE)
         self.assertLess(again - base, allowed + MAX_NOISE)
         self.assertLess(worked - base, allowed + MAX_WORK)
         self.server.stop()

@@ -111,6 +111,18 @@ class SessionTests(MosquittoCase):
         for name, waited in expected.items():
             self.hears(resumed[name], *waited, "next")
 
+    def test_unsubscribed(self) -> None:
+        """``-U`` ends a subscription that the session had kept."""
+        for version in VERSIONS:
+            self.run_subscriber("-c", "-i", version, "-q", "1", "-E", version=version, place="/a")
+            self.publish("waiting", place="/a")
+            subscriber = self.subscriber(version, version, "-c", "-U", f"{self.topic}/a", place=f"/{version}")
+            lines = subscriber.inbox.events
+            wait_until(lambda lines=lines: any("UNSUBACK" in event["line"] for event in lines), "UNSUBACK")
+            self.publish("not for it", place="/a")
+            self.publish(version, place=f"/{version}")
+            self.hears(subscriber.inbox, "waiting", version)
+
 
 class WillTests(MosquittoCase):
     """``--will-*``."""

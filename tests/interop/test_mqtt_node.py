@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.interop.clients import Inbox, Node, curl, mark, run_all
 from tests.interop.mqtt_case import LONG, PUBCOMP, PUBLISH, PUBREC, PUBREL, Line, MqttCase, Way
+from tests.interop.paho_client import Paho
 from tests.interop.running import wait_until
 
 VERSIONS = (3, 4, 5)
@@ -49,7 +50,8 @@ class NodeCase(MqttCase):
         for payload in payloads:
             self.node.publish(name, payload.encode(), f"{self.topic}{place}", qos=qos, **more)
         for _ in payloads:
-            self.assertIsNone(self.node.inboxes[name].event("published").get("error"))
+            published = self.node.inboxes[name].event("published")
+            self.assertIsNone(published.get("error"), published)
 
 
 class SessionTests(NodeCase):
@@ -282,6 +284,20 @@ class MessageTests(NodeCase):
             self.assertGreaterEqual(len(inbox.heard), 1, inbox.name)
             heard += inbox.marks
         self.assertEqual(Counter(mark(text.encode()) for text in texts), heard)
+
+    def test_shared_with_one_that_does_not_answer(self) -> None:
+        """Who takes one at a time and does not acknowledge it gets no other while somebody is there."""
+        slow = self.opened("slow", properties={"receiveMaximum": 1})
+        self.node.subscribe("slow", f"$share/group/{self.topic}")
+        ready = self.open(Paho("ready", self.way))
+        ready.subscribe(f"$share/group/{self.topic}")
+        texts = [str(number) for number in range(10)]
+        with self.node.frozen():
+            self.publish(*texts)
+            ready.inbox.wait(9)
+        slow.wait(1)
+        self.assertEqual((9, 1), (len(ready.inbox.heard), len(slow.heard)))
+        self.assertEqual(Counter(mark(text.encode()) for text in texts), ready.inbox.marks + slow.marks)
 
 
 class AcrossProtocolsTests(NodeCase):

@@ -21,7 +21,7 @@ SIZE: Final = 300
 #: Messages of the publisher that are in flight at a time.
 WINDOW: Final = 200
 #: MiB that the server may need more, however many messages come.
-MAX_GROWN: Final = 40
+MAX_GROWN: Final = 32
 #: Seconds between two questions of a bystander, and how long a median one and the slowest may take. No
 #: figure of speed: a machine that runs other tests and measures coverage at the same time must keep it.
 PAUSE: Final = 0.05

@@ -97,6 +97,10 @@ class Client:
         self._under_way: dict[int, Packet] = {}
         self._last = random.choice((0, 1, 65_533))
 
+    def counts_from(self, packet_id: int) -> None:
+        """Let the next packet identifier be the one after this: none that an earlier connection used."""
+        self._last = packet_id % 65_535
+
     def says(self) -> Packet:
         """The next packet after CONNECT."""
         random = self._random

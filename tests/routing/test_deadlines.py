@@ -1,5 +1,7 @@
 """Points in time: each comes once, at its time, whatever the wall clock does."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -28,6 +30,8 @@ class DeadlinesTests(SynchronousTestCase):
             self.deadlines.set("again", START + int(self.clock.seconds()) + 1)
         if key == "bad":
             raise ValueError(key)
+        if key.startswith("slow"):
+            self.clock.rightNow += 0.02
         if key == "stop":
             self.deadlines.stop()
 
@@ -105,6 +109,22 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(["bad", "good"], self.called)
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
+    def test_slow(self) -> None:
+        """One that takes long is the last of its turn: others want theirs."""
+        turns: list[int] = []
+        call_later = self.clock.callLater
+
+        def calling(*said: Any) -> Any:
+            turns.append(len(self.called))
+            return call_later(*said)
+
+        for number in range(5):
+            self.deadlines.set(f"slow {number}", START + 10)
+        self.clock.callLater = calling  # type: ignore[method-assign,assignment]
+        self.clock.advance(11)
+        self.clock.advance(1)
+        self.assertEqual(([1, 2, 3, 4], 5), (turns, len(self.called)))
+
     def test_set_by_itself(self) -> None:
         """One may set itself again, and stop all."""
         self.deadlines.set("again", START + 1)
@@ -153,3 +173,19 @@ class DeadlinesTests(SynchronousTestCase):
                     del at[key]
         self.assertEqual(sorted(expected), sorted(called))
         self.assertEqual(len(at), len(deadlines))
+
+    def test_a_timer_that_comes_a_moment_early_does_not_spin(self) -> None:
+        """Found by fuzzing: nanoseconds before the point in time, a float says that it is there already."""
+        clock = Clock()
+        looks = [0]
+
+        def now() -> int:
+            looks[0] += 1
+            assert looks[0] < 100, "it spins"
+            return 1_600_000_000_000_000_000 + int(clock.seconds() * 1e9)
+
+        deadlines: Deadlines[str] = Deadlines(lambda key: None, now, clock)
+        for _ in range(13):
+            clock.advance(0.01)
+        deadlines.set("key", 1_600_000_050)
+        clock.advance(clock.getDelayedCalls()[0].getTime() - clock.seconds())

@@ -285,10 +285,10 @@ class DiskTests(JournalCase):
         self.clock.pump([0, *[0.5] * 10])
         self.journal.queue(delivery(2))
         self.ask("second")
-        self.assertEqual(([], True, ["error"]), (self.answers, self.journal.stalled, self.lines()))
+        self.assertEqual(([], True, ["warn"]), (self.answers, self.journal.stalled, self.lines()))
         self.store.fail = None
         self.clock.advance(1)
-        self.assertEqual((False, ["error", "info"]), (self.journal.stalled, self.lines()))
+        self.assertEqual((False, ["warn", "info"]), (self.journal.stalled, self.lines()))
         self.clock.advance(0)
         self.assertEqual((["first", "second"], 2), (self.answers, self.backlog().count))
 

@@ -13,7 +13,7 @@ from mfserver.errors import Overloaded
 from mfserver.message import MQTT, Message
 from mfserver.routing.retained import Retained
 from mfserver.routing.router import Router
-from mfserver.routing.tree import Options
+from mfserver.routing.tree import Options, SubscriptionTree
 from mfserver.topic import MAX_LEVELS, TopicFilter
 from tests.adapters.fakes import Thing
 
@@ -121,6 +121,23 @@ class SubscriptionCostTests(SynchronousTestCase):
             return Counted.looks
 
         self.assertEqual(looks(1), looks(8))  # what does not match is not walked
+
+    def test_overlapping_subscriptions_with_identifiers_are_joined_in_linear_time(self) -> None:
+        """Each identifier is copied a few times, not once for each subscription that matches besides."""
+        copied = [0]
+
+        class Counted(tuple[int, ...]):
+            def __add__(self, other: Any) -> Any:
+                copied[0] += len(self) + len(other)
+                return Counted((*self, *other))
+
+        tree: SubscriptionTree[str] = SubscriptionTree()
+        for number in range(2**8):
+            levels = ["+a"[number >> bit & 1] for bit in range(8)]
+            tree.subscribe("c", levels, "s", Options(1, identifiers=Counted((number + 1,))))
+        found, _ = tree.match("c", ["a"] * 8)
+        self.assertEqual(sorted(found["s"].identifiers), list(range(1, 257)))
+        self.assertLessEqual(copied[0], 4 * 256)
 
 
 class RetainedCostTests(SynchronousTestCase):

@@ -75,7 +75,7 @@ class OpenTests(SessionsCase):
         self.assertEqual(2, len(self.house.sessions))
 
     def test_takeover_while_it_opens(self) -> None:
-        """One that still waits for its CONNACK is taken over, too."""
+        """One that still waits for its CONNACK is taken over, too; nobody was told of its session yet."""
         self.house.store.hold = True
         first, second = Phone(), Phone()
         sessions = self.house.sessions
@@ -86,8 +86,9 @@ class OpenTests(SessionsCase):
         self.house.clock.advance(1)
         self.assertNoResult(opened[1])
         self.house.settle()
-        session = self.successResultOf(opened[0])[0]
-        self.assertEqual((session, True), self.successResultOf(opened[1]))
+        untold = self.successResultOf(opened[0])[0]
+        session, is_present = self.successResultOf(opened[1])
+        self.assertEqual((False, True, False), (is_present, untold.is_over, session.is_over))
         self.assertEqual((["taken over"], second), (first.ended, session.holder))
         self.assertEqual({ALICE: 1}, self.house.rights.held)
 
