@@ -1,4 +1,4 @@
-"""``mfserver``: the server for those whose installer gives them no ``twistd`` (pipx, uv)."""
+"""``mfserver``: the server for those whose installer gives them no ``twistd``, and what is asked of one."""
 
 import sys
 
@@ -6,6 +6,8 @@ import click
 from twisted.scripts import twistd
 
 from mfserver import __version__
+from mfserver.cli.authority import ca
+from mfserver.cli.certs import certs
 
 __all__ = ["main"]
 
@@ -25,3 +27,7 @@ def run(options: tuple[str, ...]) -> None:
     """
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", "mainflux", *options]
     twistd.run()
+
+
+main.add_command(certs)
+main.add_command(ca)
