@@ -11,6 +11,8 @@ from mfserver.adapters import claims, mqtt_client, mqtt_ws, websocket
 from mfserver.api import call, server, site
 from mfserver.ca import authority, ending
 from mfserver.ca.renewal import RENEW_BEFORE
+from mfserver.cli.authority import ca
+from mfserver.cli.certs import certs
 from mfserver.cred import passwords, tokens
 from mfserver.cred.attempts import Attempts
 from mfserver.mqtt import decode, properties
@@ -100,6 +102,8 @@ class OptionTests(SynchronousTestCase):
             "--cacert",
             "--cafile",
         }
+        commands = [*certs.commands.values(), *ca.commands.values()]
+        others |= {each for command in commands for option in command.params for each in option.opts}
         for name, text in DOCS.items():
             prose = re.sub(r"(?m)^    .*(curl|mosquitto|python|docker).*$", "", text)
             for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", prose):
