@@ -21,10 +21,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd --nodaemon --pidfile= mainflux $(ARGS)
 
-# trial hides what its workers print: the table of identity, how many statements of MQTT are proved, and what
-# kills, a full disk and slow subscribers cost are shown when they are done.
-SHOW_TABLES = cat $(addprefix _trial_temp/_,identity_table.txt mqtt_statements.txt mqtt_figures.txt) \
-    2> /dev/null || true
+# trial hides what its workers print: the tables of identity and of certificates, how many statements of MQTT
+# are proved, and what kills, a full disk and slow subscribers cost are shown when they are done.
+SHOW_TABLES = cat $(addprefix _trial_temp/_,identity_table.txt certificates_table.txt mqtt_statements.txt \
+    mqtt_figures.txt) 2> /dev/null || true
 
 test: $(VENV)/.tested
 	@$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=_trial_temp $(TESTS); \

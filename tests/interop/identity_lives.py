@@ -109,6 +109,8 @@ class Life:
                 self._mqtt.receive()
             elif self._socket is not None:
                 self._socket.receive_frame()
+            else:
+                self._stream.receive(1)
             return "something was heard instead of the end"
         except TimeoutError:
             return f"still open after {_SOON} s"
