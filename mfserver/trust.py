@@ -139,6 +139,12 @@ class Trust(MultiService):
     async def _renew_and_tell(self) -> None:
         """What is renewed is taken up by the look at the files."""
         try:
+            await self._look_at_ends()
+        except Exception:
+            self._log.failure("what ends soon could not be looked at")  # and is again in an hour
+
+    async def _look_at_ends(self) -> None:
+        try:
             renewed = await self._slow.defer(self._renew)
             self._told_of_renewal(lambda: renewed)
         except ConfigurationError as error:

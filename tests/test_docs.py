@@ -101,6 +101,7 @@ class OptionTests(SynchronousTestCase):
             "--version",
             "--cacert",
             "--cafile",
+            "--crlfile",
         }
         commands = [*certs.commands.values(), *ca.commands.values()]
         others |= {each for command in commands for option in command.params for each in option.opts}

@@ -12,8 +12,11 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver import __version__, tap
+from mfserver.cred import identity
+from mfserver.provisioning import certificates
 from mfserver.service import MainfluxService
-from mfserver.settings import DEFAULT_PORTS, Address, Settings
+from mfserver.settings import DEFAULT_PORTS, IDENTITIES, Address, Settings
+from mfserver.tls import crl
 from twisted.plugins import mainflux as plugin
 
 #: Every option that takes a value, one that it takes, the setting and what that becomes; and one it refuses.
@@ -168,6 +171,13 @@ class OptionTests(OptionsTestCase):
     def test_no_way_to_name_a_thing(self) -> None:
         """Of the ways that are left at least one must be."""
         self.assertIn("--identity=,", self.refusal("--identity=,"))
+
+    def test_same_words(self) -> None:
+        """Rooms that do not know each other agree."""
+        self.assertEqual(identity.METHODS, IDENTITIES)
+        self.assertEqual((crl.REFUSE, crl.WARN), tap._CHOICES["crl-stale"])
+        self.assertEqual((1, certificates.MAX_DAYS), tap._NUMBERS["certificate-days"])
+        self.assertEqual(certificates.DEFAULT_DAYS, Settings().certificate_days)
 
     def test_unknown(self) -> None:
         self.assertRaises(usage.UsageError, self.settings, "--no-such-option")
