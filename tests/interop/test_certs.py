@@ -1,4 +1,4 @@
-"""The life of a certificate as a device with openssl and curl has it, and its owner at a shell."""
+"""The life of a certificate as its owner has it at a shell; a device's is in test_device."""
 
 import os
 import shutil
@@ -12,40 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interop.client_case import deployment_of
 from tests.interop.running import Deployment, RunningServer, needs
 
-#: What a device types that has a shell, openssl and curl, its owner's token, and nothing of ours.
-SIGN = r"""
-umask 077
-openssl ecparam -name prime256v1 -genkey -noout -out device.key
-openssl req -new -key device.key -subj "/CN=device" -out device.csr
-CSR=$(awk '{printf "%s\\n", $0}' device.csr)
-curl -s -S --fail --cacert ca.crt -H "Authorization: $TOKEN" \
-  -H "Content-Type: application/json" \
-  "$API/certs/sign" \
-  -d "{\"thing_id\":\"$THING\", \"csr\":\"$CSR\"}" > signed.json
-sed 's/.*"cert":"\([^"]*\)".*/\1/; s/\\n/\n/g' signed.json > device.crt
-sed 's/.*"cert_serial":"\([^"]*\)".*/\1/' signed.json > device.serial
-"""
-PUBLISH = r"""
-curl -s -S -i --fail --cacert ca.crt --cert device.crt --key device.key \
-  "$API/http/channels/$CHANNEL/messages" \
-  -d '[{"n":"temperature","v":21.5}]'
-"""
-RENEW = r"""
-curl -s -S --fail --cacert ca.crt -H "Authorization: $TOKEN" \
-  -H "Content-Type: application/json" \
-  "$API/certs/$(cat device.serial)/renew" \
-  -d '{}' > signed.json
-sed 's/.*"cert":"\([^"]*\)".*/\1/; s/\\n/\n/g' signed.json > renewed.crt
-sed 's/.*"cert_serial":"\([^"]*\)".*/\1/' signed.json > device.serial
-mv renewed.crt device.crt
-"""
-REVOKE = r"""
-curl -s -S --fail --cacert ca.crt -H "Authorization: $TOKEN" \
-  -H "Content-Type: application/json" \
-  "$API/certs/$(cat device.serial)/revoke" \
-  -d '{"reason":"keyCompromise"}'
-"""
-
 
 class CertificateCase(SynchronousTestCase):
     """A server that wants certificates, a thing, and an empty directory."""
@@ -53,7 +19,7 @@ class CertificateCase(SynchronousTestCase):
     timeout = 120
 
     def setUp(self) -> None:
-        needs("openssl", "curl", "awk", "sed")
+        needs("openssl", "curl")
         self.deployment: Deployment = deployment_of("x509")
         self.server: RunningServer = self.deployment.server
         self.thing, self.key = self.deployment.thing(self.id(), "weather")
@@ -81,39 +47,6 @@ class CertificateCase(SynchronousTestCase):
         done = self.run_(*command)
         self.assertEqual(0, done.returncode, (command, done.stdout, done.stderr))
         return done.stdout
-
-
-class DeviceTests(CertificateCase):
-    """A shell, openssl and curl."""
-
-    def shell(self, block: str) -> str:
-        return self.ok("bash", "-euc", block)
-
-    def test_life(self) -> None:
-        """Signed, published, renewed, published, revoked, refused; the first one, too, once it is revoked."""
-        self.shell(SIGN)
-        self.assertEqual(0o600, (self.directory / "device.key").stat().st_mode & 0o777)
-        self.assertIn("202 Accepted", self.shell(PUBLISH))
-        first = (self.directory / "device.crt").read_text()
-        serial = (self.directory / "device.serial").read_text()
-        self.ok("openssl", "verify", "-x509_strict", "-CAfile", "ca.crt", "device.crt")
-        self.assertNotIn(self.key, self.ok("openssl", "x509", "-in", "device.crt", "-noout", "-text"))
-        self.shell(RENEW)
-        self.assertNotEqual(first, (self.directory / "device.crt").read_text())
-        self.assertIn("202 Accepted", self.shell(PUBLISH))
-        self.shell(REVOKE)
-        self.assert_refused()
-        # What it was renewed from is another certificate: good, until it is revoked as well.
-        (self.directory / "device.crt").write_text(first)
-        self.assertIn("202 Accepted", self.shell(PUBLISH))
-        (self.directory / "device.serial").write_text(serial)
-        self.shell(REVOKE)
-        self.assert_refused()
-
-    def assert_refused(self) -> None:
-        done = self.run_("bash", "-euc", PUBLISH)
-        self.assertNotEqual(0, done.returncode, done.stdout)
-        self.assertNotIn("HTTP/1.1 2", done.stdout)
 
 
 class CommandTests(CertificateCase):
