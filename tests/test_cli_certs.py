@@ -14,7 +14,12 @@ from typing import Any
 from click.testing import CliRunner, Result
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -276,6 +281,29 @@ class AuthorityTests(CommandCase):
         self.assertEqual(again.exit_code, 1)
         self.assertEqual(len(again.output.splitlines()), 1)
         self.assertEqual(self.invoke("ca", "import", "mine.pem", "--data-dir", "d", "--force").exit_code, 0)
+
+    def test_password(self) -> None:
+        """Of an encrypted key: from the environment, or asked for; a wrong one is one line."""
+        authority = root(now=datetime.now(UTC))
+        encryption = BestAvailableEncryption(b"secret")
+        key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        Path("mine.pem").write_bytes(encode_certificate(authority.certificate) + key)
+        command = ("ca", "import", "mine.pem", "--data-dir")
+        for password in "", "wrong":
+            result = self.invoke(*command, "d", environment={"MF_CA_PASSWORD": password})
+            self.assertEqual((result.exit_code, len(result.output.splitlines())), (1, 1), result.output)
+        result = self.invoke(*command, "d", environment={"MF_CA_PASSWORD": "secret"})
+        self.assertEqual(result.exit_code, 0, result.output)
+        asked = CliRunner().invoke(main, [*command, "e", "--password"], input="secret\n")
+        self.assertEqual(asked.exit_code, 0, asked.output)
+        self.assertNotIn("secret", asked.output)
+
+    def test_no_directory(self) -> None:
+        """A data directory that cannot be made is one line, too."""
+        authority = root(now=datetime.now(UTC))
+        Path("mine.pem").write_bytes(encode_certificate(authority.certificate) + encode_key(authority.key))
+        result = self.invoke("ca", "import", "mine.pem", "--data-dir", "absent/d")
+        self.assertEqual((result.exit_code, len(result.output.splitlines())), (1, 1), result.output)
 
     def test_refused(self) -> None:
         for data in b"", b"x", encode_key(new_key()):

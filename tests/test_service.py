@@ -6,10 +6,12 @@ import resource
 import signal
 import socket
 import stat
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from twisted.application.service import MultiService
 from twisted.internet import reactor, ssl
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -23,11 +25,13 @@ from twisted.trial.unittest import TestCase
 
 from mfserver import __version__
 from mfserver.ca import authority
+from mfserver.errors import NotAuthorized
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import Connack, Connect, Disconnect, Publish, Suback, Subscribe, Subscription
 from mfserver.service import MainfluxService
 from mfserver.settings import DEFAULT_PORTS, PLAIN, Address, Settings
+from mfserver.tls.revocation import Revocations
 from tests.adapters.frames import close_code, handshake
 from tests.adapters.mqtt_case import packets
 
@@ -470,6 +474,24 @@ class AuthorityTests(ServiceTestCase):
         await service._certificates._renew_and_tell()
         self.assertEqual(1, len(self.logged("is not renewed")))
         self.assertEqual(1, len(self.logged("ends within 30 days")))
+
+    async def test_list_of_others(self) -> None:
+        """What a list of --crl holds is refused, and a new one is taken up."""
+        first = await self.start()
+        token, (_, shown) = await self.issuing()
+        path = self.path / "others.crl"
+        path.write_bytes((await self.ask("GET", "/certs/crl"))[2])
+        await self.stop(first)
+        service = await self.start(auth="x509", crl=(str(path),))
+        leaf = x509.load_pem_x509_certificate(shown["cert"].encode())
+        revocations = service._certificates.revocations
+        revocations.check(leaf, b"", time.time())
+        await self.ask("DELETE", f"/certs/{shown['cert_serial']}", token=token, name="https")
+        fresh = Revocations(service._certificates._lists)
+        fresh.check(leaf, b"", time.time())  # the list does not say so yet
+        path.write_bytes((await self.ask("GET", "/certs/crl", name="https"))[2])
+        service._certificates._poll()
+        self.assertRaises(NotAuthorized, fresh.check, leaf, b"", time.time())
 
     def test_bad_list(self) -> None:
         """A revocation list that cannot be read is a mistake of the user's."""

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from cryptography.x509.oid import NameOID
 
+from mfserver.api.bodies import CertIssued, CertOrder
 from mfserver.ca.signing import NO_AUTHORITY
 from mfserver.ca.x509 import PrivateKey, name, new_key
 from mfserver.certificates import REASONS
@@ -132,6 +133,12 @@ class IssueTests(CertsTestCase):
         surrogate = b'{"thing_id":"' + self.thing.encode() + b'","format":"p12","password":"\\ud800"}'
         self.ask("POST", "/certs", surrogate, 400)
         self.assertEqual(self.ask("GET", "/certs")["total"], 0)
+
+    def test_secrets(self) -> None:
+        """Neither a password nor a key is in what a traceback shows."""
+        order = CertOrder("t", password="wrong-horse")
+        issued = CertIssued("t", "c", "ab", "ca", self.now(), cert_key="wrong-horse", p12=b"wrong-horse")
+        self.assertNotIn("wrong-horse", f"{order!r} {issued!r}")
 
     def test_not_mine(self) -> None:
         """Somebody else's thing looks absent."""
