@@ -84,7 +84,7 @@ no clientAuth: for servers and clients                    in           in      i
 
 two names: own first, own key                             in           no      no        no
 two names: another's first, own key                       in           no      no        no
-two names: own first, another's key                       no           no      no        no
+two names: another's first, its key                       no           no      no        no
 two names: own twice                                      in           no      no        no
 two names: the other is not of our kind                   in           in      in        no
 

@@ -271,7 +271,7 @@ def _resumed(who: str) -> Play:
 
 def _two(scene: Scene) -> tuple[Thing, Identity, Identity]:
     """A new thing with two certificates."""
-    thing = scene.world.thing("weather")
+    thing = scene.world.new_thing()
     first, second = (scene.world.certificate(scene.method, thing) for _ in range(2))
     return thing, first, second
 
@@ -317,7 +317,7 @@ def _other_revoked_resumed(scene: Scene) -> str:
 
 def _brief(scene: Scene) -> tuple[Thing, Identity, float]:
     """A new thing, a certificate that is about to end, and when, on the monotonic clock."""
-    thing = scene.world.thing("weather")
+    thing = scene.world.new_thing()
     if scene.method == BY_FINGERPRINT:
         identity = scene.world.issue(thing, f"{_BRIEF}s")
     else:
@@ -358,13 +358,13 @@ def _expires_soon(scene: Scene) -> str:
 
 def _renewed(scene: Scene) -> tuple[Thing, Identity, Identity]:
     """A new thing, its certificate, and the one in its place."""
-    thing = scene.world.thing("weather")
+    thing = scene.world.new_thing()
     old = scene.world.certificate(scene.method, thing)
     return thing, old, scene.world.renew(scene.method, thing, old)
 
 
 def _renewed_live(scene: Scene) -> str:
-    thing = scene.world.thing("weather")
+    thing = scene.world.new_thing()
     old = scene.world.certificate(scene.method, thing)
     life = scene.life(thing, old)
     scene.world.renew(scene.method, thing, old)
@@ -426,7 +426,7 @@ def _deleted_resumed(scene: Scene) -> str:
 def _other_deleted_live(scene: Scene) -> str:
     thing, identity, _ = _two(scene)
     life = scene.life(thing, identity)
-    scene.world.delete(scene.world.thing("weather"))
+    scene.world.delete(scene.world.new_thing())
     return scene.stays(life)
 
 
@@ -475,7 +475,7 @@ SITUATIONS: Final[Mapping[str, Play]] = {
     "no clientAuth: for servers and clients": _say_own(_signed(usages=(*SERVER, *CLIENT))),
     "two names: own first, own key": _say_own(_own_first),
     "two names: another's first, own key": _say_own(_victim_first),
-    "two names: own first, another's key": _say_victims_key(_own_first),
+    "two names: another's first, its key": _say_victims_key(_victim_first),
     "two names: own twice": _say_own(_own_twice),
     "two names: the other is not of our kind": _say_own(_of_another_kind),
     "renewed: live connection under the old one": _renewed_live,

@@ -32,6 +32,8 @@ __all__ = ["BY_CN", "BY_FINGERPRINT", "BY_ID", "BY_SAN", "METHODS", "MatrixWorld
 METHODS = BY_FINGERPRINT, BY_SAN, BY_CN, BY_ID = "fingerprint", "SAN", "CN = key", "CN = id"
 
 _HOUR = timedelta(hours=1)
+#: Things of one request.
+_AT_ONCE = 100
 
 
 class Lists:
@@ -102,7 +104,26 @@ class MatrixWorld(World):
         self.lists = lists
         self._keys: dict[Identity, str] = {}  # private keys in PEM
         self._api = threading.Lock()  # one address may have only so many certificates made at a time
+        self._made: list[Thing] = []
+        self._making = threading.Lock()
         super().__init__(f"--ca={roots}", f"--crl={lists.path}", auth="x509", authority=ours)
+
+    def new_thing(self) -> Thing:
+        """A new thing on ``weather``, of which many are made at once. It has no certificate."""
+        with self._making:
+            if not self._made:
+                self._made = list(self._make_things())
+            return self._made.pop()
+
+    def _make_things(self) -> Iterator[Thing]:
+        token = self.owner.token
+        new = [{"name": "thing"}] * _AT_ONCE
+        made = self.server.json("POST", "/things/bulk", new, token)["things"]
+        ids = {"channel_ids": [self.channel], "thing_ids": [each["id"] for each in made]}
+        self.server.json("POST", "/connect", ids, token)
+        for each in made:
+            self.owner.things[each["id"]] = each["id"], each["key"]
+            yield Thing(each["id"], each["key"], self.nobody)
 
     # --- certificates -------------------------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ class Stream:
         session: ssl.SSLSession | None = None,
         timeout: float = 10.0,
     ) -> None:
+        self._received = b""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
@@ -115,13 +116,13 @@ class Stream:
 
     def receive(self, count: int) -> bytes:
         """Exactly so many bytes."""
-        received = b""
-        while len(received) < count:
+        while len(self._received) < count:
             with _endings():
-                data = self._socket.recv(count - len(received))
+                data = self._socket.recv(1 << 16)
             if not data:
                 raise Closed("end of stream")
-            received += data
+            self._received += data
+        received, self._received = self._received[:count], self._received[count:]
         return received
 
     def close(self) -> None:
