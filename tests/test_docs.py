@@ -8,9 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver import service, trust
 from mfserver.adapters import claims, mqtt_client, mqtt_ws, websocket
-from mfserver.api import call, server, site
-from mfserver.ca import authority, ending
+from mfserver.api import call, metrics, server, site
+from mfserver.ca import authority, crl, ending, keys
 from mfserver.ca.renewal import RENEW_BEFORE
+from mfserver.certificates import REASONS
 from mfserver.cli.authority import ca
 from mfserver.cli.certs import certs
 from mfserver.cred import passwords, tokens
@@ -183,13 +184,22 @@ class NumberTests(SynchronousTestCase):
 
     def test_elsewhere(self) -> None:
         """Numbers in the prose."""
-        operation, identity = DOCS["operation.rst"], DOCS["identity.rst"]
+        operation, identity, life = DOCS["operation.rst"], DOCS["identity.rst"], DOCS["certificates.rst"]
         for text, said in (
             (operation, f"for {authority.CA_LIFETIME.days:,} days"),
             (operation, f"for {authority.SERVER_LIFETIME.days} days"),
             (operation, f"every {trust.WATCH_FILES:.0f} seconds"),
-            (operation, f"{certificates.DEFAULT_DAYS} days unless something else"),
-            (operation, f"at most {certificates.MAX_DAYS:,}"),
+            (life, f"{certificates.DEFAULT_DAYS} days unless something else"),
+            (life, f"at most {certificates.MAX_DAYS:,}"),
+            (life, f"within {trust.WATCH_FILES:.0f} seconds"),
+            (life, f"within {RENEW_BEFORE.days} days of its end"),
+            (life, f"good for {crl.LIFETIME.days} days"),
+            (life, "within {} days, {} days and {} day".format(*ending.BOUNDS)),
+            (
+                life,
+                f"RSA ({', '.join(map(str, keys.KEY_BITS['rsa'][:-1]))} or {keys.KEY_BITS['rsa'][-1]} bits)",
+            ),
+            (life, ", ".join(f"``{reason}``" for reason in REASONS[:-1]) + f" and ``{REASONS[-1]}``"),
             (operation, f"within {RENEW_BEFORE.days} days of its end"),
             (operation, "within {} days, {} days and {} day.".format(*ending.BOUNDS)),
             (operation, f"gives them {service._FAREWELL:.0f} seconds"),
@@ -201,6 +211,26 @@ class NumberTests(SynchronousTestCase):
 
 class NameTests(SynchronousTestCase):
     """What a page names is there."""
+
+    def test_metrics(self) -> None:
+        """Every figure of /metrics, in its order, and its words."""
+        table = rows(DOCS["operation.rst"], "Metrics")
+        named = [re.findall(r"``mfserver_(\w+)", name) for name, _ in table]
+        self.assertEqual([[figure.name] for figure in metrics.FIGURES], named)
+        labels = [re.findall(r"{(\w+)=", name) for name, _ in table]
+        self.assertEqual([[figure.label] if figure.label else [] for figure in metrics.FIGURES], labels)
+        (dropped,) = [text for name, text in table if "dropped" in name]
+        self.assertEqual(set(metrics.DROPPED), set(re.findall(r"``(\w+)``", dropped)))
+
+    def test_certificate_rows(self) -> None:
+        """Every request of /certs."""
+        asked = [
+            name.strip("`").split(" ", 1) for name, _ in rows(DOCS["certificates.rst"], "What is issued")
+        ]
+        known = re.findall(r'"(\w+)",\s+"(/certs[^"]*)"', inspect.getsource(site))
+        known = [(method, path.replace("{id}", "<serial>")) for method, path in known]
+        named = {(method, path.replace("<thing id>", "<serial>")) for method, path in asked}
+        self.assertEqual(set(known) - {("DELETE", "/certs/<serial>")}, named)
 
     def test_files(self) -> None:
         """Every file and directory of ours that is named."""

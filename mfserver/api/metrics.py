@@ -15,7 +15,7 @@ from mfserver.api.call import Call, Reply
 from mfserver.budget import Budget
 from mfserver.routing.sessions import Sessions
 
-__all__ = ["Metrics", "Sources", "FIGURES", "MEDIA_TYPE"]
+__all__ = ["Metrics", "Sources", "DROPPED", "FIGURES", "MEDIA_TYPE"]
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -84,13 +84,13 @@ def _ending(of: Sources) -> Mapping[str, float]:
     return {f"{days}d": count for days, count in of.ending().items()}
 
 
-def _dropped(of: Sources) -> Mapping[str, float]:
-    return {
-        "no_room": of.sessions.shared.dropped,
-        "retained": of.sessions.retained.dropped,
-        "too_long": of.mqtt.dropped,
-        "websocket": of.ws.dropped,
-    }
+#: Why messages are dropped, and who counts it.
+DROPPED: Final[Mapping[str, Callable[[Sources], int]]] = {
+    "no_room": lambda of: of.sessions.shared.dropped,
+    "retained": lambda of: of.sessions.retained.dropped,
+    "too_long": lambda of: of.mqtt.dropped,
+    "websocket": lambda of: of.ws.dropped,
+}
 
 
 #: What only grows is named ``_total``, and begins with 0 at each start.
@@ -143,7 +143,7 @@ FIGURES: Final = (
         "messages_dropped_total",
         "Messages that were not delivered or not kept: no room for them in a queue or among the retained, "
         "longer than an MQTT client takes (counted when it leaves), or a WebSocket too slow for them.",
-        _dropped,
+        lambda of: {why: read(of) for why, read in DROPPED.items()},
         "why",
     ),
     Figure(

@@ -1,4 +1,7 @@
-"""What docs/certificates.rst prints, run word for word: by curl, by ``mfserver certs``, and by a device."""
+"""What docs/certificates.rst prints, run word for word: by curl, by ``mfserver certs``, and by a device.
+
+And what README.rst prints of certificates.
+"""
 
 import os
 import re
@@ -16,11 +19,12 @@ from tests.interop.client_case import deployment_of
 from tests.interop.running import ROOT, needs
 
 TEXT = (ROOT / "docs/certificates.rst").read_text()
+README = (ROOT / "README.rst").read_text()
 
 
-def script(title: str) -> str:
+def script(title: str, page: str = TEXT) -> str:
     """The one code block of a section."""
-    section = re.split(r"(?m)^[~-]{3,}$", TEXT.split(f"\n{title}\n", 1)[1])[1]
+    section = re.split(r"(?m)^[~-]{3,}$", page.split(f"\n{title}\n", 1)[1])[1]
     (block,) = re.findall(r"^\.\. code:: sh\n\n((?:    .*\n|\n)+)", section, re.M)
     return re.sub(r"^    ", "", block, flags=re.M)
 
@@ -37,7 +41,7 @@ class CertificatesTests(SynchronousTestCase):
         self.directory = Path(tempfile.mkdtemp(prefix="mf-device-"))
         self.addCleanup(shutil.rmtree, self.directory)
 
-    def run_block(self, title: str, path: str) -> tuple[str, str]:
+    def run_block(self, title: str, path: str, page: str = TEXT) -> tuple[str, str]:
         """Run a section's block. :return: what it printed, and its errors."""
         server = self.deployment.server
         environment = {
@@ -47,10 +51,12 @@ class CertificatesTests(SynchronousTestCase):
             "CA": server.ca,
             "TOKEN": self.deployment.token,
             "THING": self.thing,
+            "SENDER": self.thing,
+            "MF_URL": f"https://localhost:{server.port('https')}",
             "CHANNEL": self.deployment.channels["weather"],
         }
         done = subprocess.run(
-            ["/bin/sh", "-eu", "-c", script(title)],
+            ["/bin/sh", "-eu", "-c", script(title, page)],
             cwd=self.directory,
             env=environment,
             capture_output=True,
@@ -107,4 +113,12 @@ class CertificatesTests(SynchronousTestCase):
         self.assertIn(f"Serial Number: {serial:032X}", printed.split("Revoked Certificates:")[1])
         self.assertGreaterEqual(printed.count("Next: "), 4)
         self.assertEqual(["active", "revoked superseded"], self.states())
+        self.check_secret("sender.key")
+
+    def test_readme(self) -> None:
+        """The beginning, where somebody runs a clone."""
+        (self.directory / ".venv").symlink_to(sys.prefix)
+        (self.directory / "mainflux-data").symlink_to(self.deployment.server.data_dir)
+        printed, _ = self.run_block("Certificates", os.environ["PATH"], README)
+        self.assertIn(f"{self.thing}  active", printed)
         self.check_secret("sender.key")
