@@ -102,7 +102,10 @@ class IssueTests(CommandCase):
 
     def test_issue(self) -> None:
         """A key that only its owner reads, whatever the umask, and what belongs to it."""
-        self.addCleanup(os.umask, os.umask(0))
+        self.addCleanup(os.umask, os.umask(0o077))
+        self.ok("issue", self.thing, "--out", "strict")
+        self.assertEqual((self.mode("strict.key"), self.mode("strict.crt")), (0o600, 0o644))
+        os.umask(0)
         printed = self.ok("issue", self.thing, "--out", "lamp", "--valid", "10d")
         key = load_pem_private_key(Path("lamp.key").read_bytes(), None)
         self.assertEqual(key.public_key(), self.leaf("lamp.crt").public_key())
@@ -110,7 +113,8 @@ class IssueTests(CommandCase):
         self.assertEqual(
             [self.mode(f"lamp{end}") for end in (".key", ".crt", "-ca.crt")], [0o600, 0o644, 0o644]
         )
-        self.assertEqual(sorted(os.listdir()), ["lamp-ca.crt", "lamp.crt", "lamp.key"])
+        written = {path for path in os.listdir() if not path.startswith("strict")}
+        self.assertEqual(written, {"lamp-ca.crt", "lamp.crt", "lamp.key"})
         self.assertIn(self.serial("lamp.crt"), printed)
         self.assertNotIn("PRIVATE", printed)
         self.assertIn("curl --cacert lamp-ca.crt --cert lamp.crt --key lamp.key", printed)

@@ -415,6 +415,8 @@ class AuthorityTests(ServiceTestCase):
         service = await self.start(certificate_days=10)
         token, (status, shown) = await self.issuing()
         self.assertEqual(201, status)
+        left = datetime.fromisoformat(shown["expiration"]) - datetime.now(UTC)
+        self.assertLess(abs(left - timedelta(days=10)), timedelta(minutes=5))
         await self.ask("DELETE", f"/certs/{shown['cert_serial']}", token=token)
         self.assertEqual(1, len(service._certificates.revocations))
         await self.stop(service)
@@ -422,6 +424,37 @@ class AuthorityTests(ServiceTestCase):
         self.assertEqual(1, len(service._certificates.revocations))
         status, _, _ = await self.ask("GET", "/certs/crl")
         self.assertEqual(200, status)
+
+    async def test_live_ones_are_asked_again(self) -> None:
+        """Behind a revocation every live certificate is looked at, and what it let in ends."""
+        service = await self.start()
+        token, (_, shown) = await self.issuing()
+        ended: list[str] = []
+
+        class Login:
+            def __init__(self) -> None:
+                self.peer: Any = self
+                self.not_valid_after = time.time() + 1_000
+
+            def verify(self, now: float) -> None:
+                raise NotAuthorized("the certificate is revoked")
+
+            def end(self, reason: str) -> None:
+                ended.append(reason)
+
+        login = Login()
+        service._watch.add(login, login.peer)
+        await self.ask("DELETE", f"/certs/{shown['cert_serial']}", token=token)
+        await self.until(lambda: ended == ["the certificate is revoked"])
+
+    async def test_deleted_thing(self) -> None:
+        """Its certificates stand on the next list that anybody fetches."""
+        await self.start()
+        token, (_, shown) = await self.issuing()
+        before = x509.load_der_x509_crl((await self.ask("GET", "/certs/crl"))[2])
+        await self.ask("DELETE", f"/things/{shown['thing_id']}", token=token)
+        (entry,) = x509.load_der_x509_crl((await self.ask("GET", "/certs/crl"))[2])
+        self.assertEqual((0, shown["cert_serial"]), (len(before), f"{entry.serial_number:x}"))
 
     async def test_no_key(self) -> None:
         """Without its key the rest goes on, and both the log and the API say what to do."""

@@ -70,7 +70,8 @@ class SigningTests(SynchronousTestCase):
         self.assertEqual([each.certificate for each in opened.additional_certs], [middle])
         self.assertEqual(self.signing.chain(new.record), new.chain)
         self.assertEqual(new.chain.count(b"BEGIN"), 2)
-        self.signing.issuer = self.root  # which it does not lead to directly
+        other, key = authority("Other", top)  # which did not sign it
+        self.signing.issuer = Issuer(other, key, [top.certificate])
         self.assertEqual(self.signing.chain(new.record).count(b"BEGIN"), 1)
 
     def test_renewed_as_it_was(self) -> None:
