@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
@@ -31,11 +32,17 @@ _POLICY_VIOLATION: Final = 1008
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """One that the server issued. :ivar tls: the version that is spoken with it."""
+    """One that things show.
+
+    :ivar serial: empty for one that the server did not issue.
+    :ivar tls: the version that is spoken with it.
+    :ivar file: where it stands, with its key.
+    """
 
     serial: str
     thing: Thing
     tls: str
+    file: Path = Path()
 
 
 class Owner:
@@ -78,7 +85,7 @@ class Owner:
         file.write_text(new["cert"] + new["cert_key"])
         leaf = x509.load_pem_x509_certificate(new["cert"].encode())
         identity = Identity(self._world.server.ca, leaf, file)
-        return Certificate(new["cert_serial"], Thing(thing, key, identity), tls)
+        return Certificate(new["cert_serial"], Thing(thing, key, identity), tls, file)
 
     def revoke(self, certificate: Certificate, how: int = 0) -> None:
         """In one of the two ways that there are."""

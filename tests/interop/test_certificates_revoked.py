@@ -34,6 +34,7 @@ class RevokedTests(SynchronousTestCase):
         many = str(2 * count + 100)
         self.world = World(f"--max-connections={many}", f"--max-connections-per-address={many}", auth="x509")
         self.addCleanup(self.world.close)
+        self.addCleanup(self.world.server.kill)
         self.owner = Owner(self.world)
         self.addCleanup(self.owner.close)
         started = time.monotonic()

@@ -84,6 +84,7 @@ class RotationTests(SynchronousTestCase):
         self.list.write_bytes(self.revocation_list())
         self.world = World(f"--ca={self.roots}", f"--crl={self.list}", auth="x509", authority=self.old)
         self.addCleanup(self.world.close)
+        self.addCleanup(self.world.server.kill)
         self.server = Authority.load(self.pki, self.directory)
         self.shown = (self.pki / "mainflux-server.crt").read_bytes()
 
