@@ -1,5 +1,6 @@
 """The life of a certificate as its owner has it at a shell; a device's is in test_device."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -93,3 +94,53 @@ class CommandTests(CertificateCase):
         done = self.run_(sys.executable, "-c", "from mfserver.cli.main import main; main()", "certs", "list")
         self.assertEqual((1, 1), (done.returncode, len(done.stderr.splitlines())), done.stderr)
         self.assertIn("--ca-file", done.stderr)
+
+
+class CertificateOnlyTests(SynchronousTestCase):
+    """--certificate-only, --identity and --certificate-days, as mosquitto_pub meets them."""
+
+    timeout = 120
+
+    def publish(self, deployment: Deployment, name: str, *options: str, **order: str) -> int:
+        """Have a certificate issued and publish with it. :return: the exit status."""
+        thing, _ = deployment.thing(name, "weather")
+        server = deployment.server
+        status, _, content = server.request("POST", "/certs", {"thing_id": thing, **order}, deployment.token)
+        self.assertEqual(201, status, content)
+        shown = json.loads(content)
+        directory = Path(tempfile.mkdtemp(prefix="mf-certs-"))
+        self.addCleanup(shutil.rmtree, directory)
+        for ending in "cert", "cert_key":
+            (directory / ending).write_text(shown[ending])
+        return subprocess.run(
+            [
+                *("mosquitto_pub", "-V", "mqttv5", "-h", "localhost", "-p", str(server.port("mqtts"))),
+                *("--cafile", server.ca, "--cert", directory / "cert", "--key", directory / "cert_key"),
+                *("-t", f"channels/{deployment.channels['weather']}/messages", "-q", "1", "-m", "x"),
+                *(option.format(thing=thing, key=deployment.things[name][1]) for option in options),
+            ],
+            capture_output=True,
+            timeout=30,
+        ).returncode
+
+    def test_certificate_only(self) -> None:
+        """Off, user name and key must come too; on, the certificate is enough, and a wrong key is none."""
+        needs("mosquitto_pub")
+        both = ("-u", "{thing}", "-P", "{key}")
+        off = deployment_of("x509")
+        self.assertNotEqual(0, self.publish(off, self.id()))
+        self.assertEqual(0, self.publish(off, self.id() + "-both", *both))
+        with RunningServer("--certificate-only", "--certificate-days=3", auth="x509") as server:
+            on = Deployment(server)
+            self.assertEqual(0, self.publish(on, "alone"))
+            self.assertEqual(0, self.publish(on, "both", *both))
+            self.assertNotEqual(0, self.publish(on, "wrong", "-u", "{thing}", "-P", "not-its-own-key-at-all"))
+
+    def test_identity(self) -> None:
+        """What is not on the list names nobody, though it is there."""
+        needs("mosquitto_pub")
+        both = ("-u", "{thing}", "-P", "{key}")
+        with RunningServer("--identity=cn", auth="x509") as server:
+            narrowed = Deployment(server)
+            self.assertNotEqual(0, self.publish(narrowed, "by-id", *both))
+            self.assertEqual(0, self.publish(narrowed, "by-key", *both, cn="key"))
