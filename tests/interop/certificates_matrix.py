@@ -86,6 +86,7 @@ two names: own first, own key                             in           no      n
 two names: another's first, own key                       in           no      no        no
 two names: another's first, its key                       no           no      no        no
 two names: own twice                                      in           no      no        no
+two names: two of ours, and CN = key besides              in           no      -         -
 two names: the other is not of our kind                   in           in      in        no
 
 renewed: live connection under the old one                in           in      in        -

@@ -216,6 +216,10 @@ def _own_twice(world: MatrixWorld, method: str) -> Identity:
     return world.signed(method, world.own, world.own)
 
 
+def _two_and_key(world: MatrixWorld, method: str) -> Identity:
+    return world.signed(method, world.own, world.victim, subject=subject(common_name(world.own.key)))
+
+
 def _victims(world: MatrixWorld, method: str) -> Identity:
     return world.certificate(method, world.victim)
 
@@ -477,6 +481,7 @@ SITUATIONS: Final[Mapping[str, Play]] = {
     "two names: another's first, own key": _say_own(_victim_first),
     "two names: another's first, its key": _say_victims_key(_victim_first),
     "two names: own twice": _say_own(_own_twice),
+    "two names: two of ours, and CN = key besides": _say_own(_two_and_key),
     "two names: the other is not of our kind": _say_own(_of_another_kind),
     "renewed: live connection under the old one": _renewed_live,
     "renewed: the old one, new connection": _renewed_old,

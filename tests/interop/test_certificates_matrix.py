@@ -34,7 +34,7 @@ class CertificateMatrixTests(SynchronousTestCase):
         """No wrong cell, nobody heard who should not be, and no secret in the server's log."""
         with matrix_world() as world:
             expected, rows = zip(*matrix_rows(world), strict=True)
-            played = run_rows(rows, 40)
+            played = run_rows(rows, 100)
             outcomes = [(each, outcome) for each, (_, outcome) in zip(expected, played, strict=True)]
             show_matrix(outcomes)
             wrong = [
