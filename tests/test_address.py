@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mfserver.address import network, subject
+from mfserver.address import is_loopback, network, subject
 
 
 class NetworkTests(SynchronousTestCase):
@@ -29,3 +29,16 @@ class NetworkTests(SynchronousTestCase):
         """So that it does no harm to ask twice."""
         for host in ("192.0.2.1", "2001:db8::1", "/run/socket"):
             self.assertEqual(network(network(host)), network(host))
+
+
+class LoopbackTests(SynchronousTestCase):
+    def test_loopback(self) -> None:
+        for host in "127.0.0.1", "127.255.0.7", "::1", "::1%lo", "::ffff:127.0.0.1", "::ffff:7f00:1":
+            self.assertTrue(is_loopback(host), host)
+
+    def test_others(self) -> None:
+        for host in (
+            *("128.0.0.1", "126.255.255.255", "0.0.0.0", "192.0.2.1", "::", "::2", "::ffff:192.0.2.1"),
+            *("fe80::1%lo", "::127.0.0.1", "127.1", "2130706433", "localhost", "/run/socket", ""),
+        ):
+            self.assertFalse(is_loopback(host), host)

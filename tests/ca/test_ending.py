@@ -55,6 +55,15 @@ class EndingTests(SynchronousTestCase):
         self.clock.advance(DAY)  # it has ended
         self.assertEqual(self.told(), [])
 
+    def test_counts(self) -> None:
+        """How many of things end within each bound, whatever has been told; others are not counted."""
+        self.assertEqual(self.ending.counts, {})
+        for serial, days in enumerate((0.5, 1, 6.9, 7.1, 30, 31)):
+            self.add(f"{serial}", days)
+        for _ in range(2):
+            self.told(("the authority", self.clock.seconds() + 1))
+            self.assertEqual(self.ending.counts, {30: 4, 7: 3, 1: 2})
+
     def test_not_told(self) -> None:
         """What was revoked or renewed is nobody's worry."""
         self.add("a", 5)
