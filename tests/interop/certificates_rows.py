@@ -28,9 +28,9 @@ __all__ = ["SITUATIONS", "matrix_rows"]
 _BRIEF = 4
 
 
-def matrix_rows(world: MatrixWorld) -> Iterator[tuple[Expectation, Row]]:
-    """Every attempt: two for each cell, one under each version of TLS."""
-    for expectation in expectations():
+def matrix_rows(world: MatrixWorld, option: str = "") -> Iterator[tuple[Expectation, Row]]:
+    """Every attempt of a matrix: two for each cell, one under each version of TLS."""
+    for expectation in expectations(option):
         play = SITUATIONS[expectation.situation]
         for spoken, tls in PROTOCOLS[expectation.protocol]:
             trick = f"{expectation.method}: {expectation.situation}, TLS {tls}"
@@ -253,11 +253,17 @@ def _say_pair(id_of: str, key_of: str) -> Play:
     return play
 
 
-def _say_no_key(scene: Scene) -> str:
-    saying = Saying(_own(scene.world, scene.method), tls=scene.tls)
-    if not scene.spoken.is_web:
-        saying = replace(saying, user=scene.world.own.id)
-    return scene.try_saying(saying)
+def _say_no_key(whose: str | None) -> Play:
+    """The certificate alone, on MQTT with a thing's id or without."""
+
+    def play(scene: Scene) -> str:
+        things = {"own": scene.world.own, "victim": scene.world.victim}
+        saying = Saying(_own(scene.world, scene.method), tls=scene.tls)
+        if not scene.spoken.is_web and whose is not None:
+            saying = replace(saying, user=things[whose].id)
+        return scene.try_saying(saying)
+
+    return play
 
 
 def _resumed(who: str) -> Play:
@@ -447,7 +453,9 @@ def _key_changed(which: str) -> Play:
 SITUATIONS: Final[Mapping[str, Play]] = {
     "own: own key": _say_own(_own),
     "own: own key and own id": _say_pair("own", "own"),
-    "own: no key": _say_no_key,
+    "own: no key": _say_no_key("own"),
+    "own: nothing said": _say_no_key(None),
+    "another's: its id, no key": _say_no_key("victim"),
     "own: recorded, signed, and nothing else": _say_own(_signed()),
     "own: resumed": _resumed("own"),
     "another's: its key": _say_victims_key(_own),

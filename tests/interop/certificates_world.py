@@ -99,14 +99,24 @@ class MatrixWorld(World):
     :param elsewhere: the other one: what ``docker/ssl/Makefile`` makes on another machine.
     """
 
-    def __init__(self, ours: Authority, elsewhere: Authority, lists: Lists, roots: Path) -> None:
+    def __init__(
+        self, *options: str, ours: Authority, elsewhere: Authority, lists: Lists, roots: Path
+    ) -> None:
         self.elsewhere = elsewhere
         self.lists = lists
         self._keys: dict[Identity, str] = {}  # private keys in PEM
         self._api = threading.Lock()  # one address may have only so many certificates made at a time
         self._made: list[Thing] = []
         self._making = threading.Lock()
-        super().__init__(f"--ca={roots}", f"--crl={lists.path}", auth="x509", authority=ours)
+        super().__init__(f"--ca={roots}", f"--crl={lists.path}", *options, auth="x509", authority=ours)
+
+    def thing(self, *channels: str) -> Thing:
+        """A new thing, with a certificate that names it in every way."""
+        made = super().thing(*channels)
+        uri = x509.UniformResourceIdentifier(thing_uri(ThingId(made.id)))
+        identity = self.authority.client(made.key, alternatives=[uri])
+        self.record(identity, made)
+        return made._replace(identity=identity)
 
     def new_thing(self) -> Thing:
         """A new thing on ``weather``, of which many are made at once. It has no certificate."""
@@ -213,7 +223,7 @@ def _serial(identity: Identity) -> str:
 
 
 @contextlib.contextmanager
-def matrix_world() -> Iterator[MatrixWorld]:
+def matrix_world(*options: str) -> Iterator[MatrixWorld]:
     """A server that trusts its own authority and another, and reads a revocation list."""
     directory = Path(tempfile.mkdtemp(prefix="mf-certificates-"))
     data = directory / "data"
@@ -224,7 +234,8 @@ def matrix_world() -> Iterator[MatrixWorld]:
         elsewhere = Authority.new(name("elsewhere"), directory, str(data / "pki" / "ca.crt"))
         roots = directory / "roots.pem"
         roots.write_bytes(b"".join(encode_certificate(each.certificate) for each in (ours, elsewhere)))
-        world = MatrixWorld(ours, elsewhere, Lists(ours, directory / "revoked.pem"), roots)
+        lists = Lists(ours, directory / "revoked.pem")
+        world = MatrixWorld(*options, ours=ours, elsewhere=elsewhere, lists=lists, roots=roots)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise

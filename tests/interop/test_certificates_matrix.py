@@ -6,7 +6,7 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.certificates_matrix import expectations
+from tests.interop.certificates_matrix import MATRICES, expectations
 from tests.interop.certificates_rows import SITUATIONS, matrix_rows
 from tests.interop.certificates_table import show_matrix
 from tests.interop.certificates_world import matrix_world
@@ -27,16 +27,30 @@ class CertificateMatrixTests(SynchronousTestCase):
             raise SkipTest("this system has only one address of its own (127.0.0.1)") from error
 
     def test_no_situation_is_left_out(self) -> None:
-        """What stands in the table is tried, and what is tried stands there."""
-        self.assertEqual(set(SITUATIONS), {each.situation for each in expectations()})
+        """What stands in the tables is tried, and what is tried stands there."""
+        stands = {each.situation for option in MATRICES for each in expectations(option)}
+        self.assertEqual(set(SITUATIONS), stands)
 
     def test_matrix(self) -> None:
+        """Every situation, with a server that has no option."""
+        self.check("")
+
+    def test_certificate_only(self) -> None:
+        """On MQTT a certificate in which no key stands is enough, and WSS stays as it is."""
+        self.check("--certificate-only")
+
+    def test_fewer_identities(self) -> None:
+        """What an option leaves out is as if it were absent, but that what is revoked stays revoked."""
+        for option in MATRICES:
+            if "identity" in option:
+                self.check(option)
+
+    def check(self, option: str) -> None:
         """No wrong cell, nobody heard who should not be, and no secret in the server's log."""
-        with matrix_world() as world:
-            expected, rows = zip(*matrix_rows(world), strict=True)
+        with matrix_world(*filter(None, [option])) as world:
+            expected, rows = zip(*matrix_rows(world, option), strict=True)
             played = run_rows(rows, 100)
-            outcomes = [(each, outcome) for each, (_, outcome) in zip(expected, played, strict=True)]
-            show_matrix(outcomes)
+            show_matrix(option, zip(expected, (outcome for _, outcome in played), strict=True))
             wrong = [
                 f"{row.protocol}: {row.trick}: {outcome!r} and not {row.expected!r}"
                 for row, outcome in played
