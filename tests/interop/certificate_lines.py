@@ -99,7 +99,7 @@ class Line:
     """A connection that stays open. On MQTT and WebSocket it listens on a topic that it alone uses.
 
     :param session: a TLS session to resume.
-    :ivar opened_with: that which can be resumed later on.
+    :ivar opened_with: the one that can be resumed later on.
     :ivar ended: seconds on the monotonic clock; 0 while it is open.
     """
 
@@ -146,6 +146,11 @@ class Line:
         suback = self._mqtt.receive()
         if not isinstance(suback, Suback) or suback.reason_codes != [1]:
             raise AssertionError(f"{spoken.name}: {suback!r}")
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its end was heard."""
+        return self.stream.tls.fileno() < 0
 
     def speak(self) -> None:
         """Publish, and on all but HTTP hear it.
@@ -220,7 +225,8 @@ def watch_ends(lines: Iterable[Line], is_over: Callable[[int], bool], seconds: f
     deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         for line in lines:
-            selector.register(line.stream.tls, selectors.EVENT_READ, line)
+            if not line.is_closed:
+                selector.register(line.stream.tls, selectors.EVENT_READ, line)
         while not is_over(ended) and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(min(left, 0.05)):
                 selector.unregister(key.fileobj)

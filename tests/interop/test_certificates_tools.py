@@ -111,6 +111,7 @@ class RevocationListTests(ToolsCase):
         self.assertEqual(set(), before[1])
         self.owner.revoke(bad)
         self.owner.revoke(removed, 1)
+        self.assertEqual({bad.serial, removed.serial}, self.numbers(self.fetch("/certs/crl", "list.der"))[1])
         self.owner.call("DELETE", f"/things/{other}")
 
         number, listed = self.numbers(self.fetch("/certs/crl", "list.der"))
