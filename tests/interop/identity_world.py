@@ -412,6 +412,7 @@ class Ear:
             except TimeoutError:
                 continue
             except Closed:
+                self._mqtt.stream.close()  # the server waits for it when it ends
                 return
             if isinstance(packet, Publish):
                 with self._more:
