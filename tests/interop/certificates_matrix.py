@@ -1,8 +1,9 @@
 """What must become of every certificate: the one place where it stands.
 
-From issue 4 and IDENTITY: the first identity that is present decides, and none is passed over; what fails
-verification fails the handshake; what is revoked is cut off behind it, before a byte is read, and what is
-live ends within a second; the key, where one has to come or comes, must be that thing's.
+docs/certificates.rst and docs/identity.rst in cells: the first identity that is present decides, and none
+is passed over; what fails verification fails the handshake; what is revoked is cut off behind it, before a
+byte is read, and what is live ends within a second; the key, where one has to come or comes, must be that
+thing's.
 """
 
 from collections.abc import Iterator, Mapping
