@@ -290,7 +290,16 @@ class MainfluxService(MultiService):
             )
         passwords = Passwords(self._reactor)
         passwords.setServiceParent(self)
-        things = Things(store.things, changes, attempts)
+        certificates = Certificates(
+            store.certificates,
+            store.things,
+            self._certificates.signing,
+            self._certificates.revocations,
+            revoked,
+            time.time,
+            self._settings.certificate_days,
+        )
+        things = Things(store.things, changes, attempts, certificates.thing_deleted)
         # A person is made to wait, and never so long that a stranger's failures lock the account.
         logins = Attempts(self._reactor, longest=5.0, patience=5.0, max_waiting=100)
         routes = api_routes(
@@ -300,15 +309,7 @@ class MainfluxService(MultiService):
             things,
             Channels(store.channels, changes),
             Connections(store.connections, things, changes),
-            Certificates(
-                store.certificates,
-                store.things,
-                self._certificates.signing,
-                self._certificates.revocations,
-                revoked,
-                time.time,
-                self._settings.certificate_days,
-            ),
+            certificates,
             self._metrics(),
             others=[*self._http.routes(), *self._ws.routes(), *self._mqtt_over_ws.routes()],
         )

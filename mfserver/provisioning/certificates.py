@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from mfserver.certificates import REASONS, CertificateQuery, CertificateRecord, NewCertificate
+from mfserver.certificates import REASONS, REVOKED, CertificateQuery, CertificateRecord, NewCertificate
 from mfserver.errors import Invalid, NotFound
 from mfserver.interfaces import ICertificateStore, IIssuer, IRevocations, IThingStore
 from mfserver.provisioning.fields import is_id
 from mfserver.provisioning.revocation_list import RevocationList
 from mfserver.provisioning.turnstile import Turnstile
-from mfserver.records import Page, Thing, ThingId, UserId
+from mfserver.records import MAX_PAGE, Page, Thing, ThingId, UserId
 
 __all__ = ["Certificates", "Order", "read_days", "read_serial", "DEFAULT_DAYS", "MAX_DAYS"]
 
@@ -140,6 +140,20 @@ class Certificates:
         self.revocation_list.forget()
         self.revocations.revoked([record])
         return record
+
+    async def thing_deleted(self, owner: UserId, thing: ThingId) -> None:
+        """End the live connections of certificates that were revoked with their thing."""
+        self.revocation_list.forget()
+        offset, now = 0, int(self.now())
+        while True:
+            query = CertificateQuery(now=now, offset=offset, limit=MAX_PAGE, thing=thing, state=REVOKED)
+            page = await self.store.page(owner, query)
+            ended = [record for record in page.entries if record.not_after >= now]
+            if ended:
+                self.revocations.revoked(ended)
+            offset += MAX_PAGE
+            if offset >= page.total:
+                return
 
     async def get(self, owner: UserId, serial: str) -> CertificateRecord:
         """:raises NotFound: none of this owner's."""

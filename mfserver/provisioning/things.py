@@ -1,6 +1,6 @@
 """Things: what people may do to theirs, and who a thing key belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from mfserver.address import subject
@@ -35,11 +35,13 @@ class Things:
 
     :ivar attempts: counts by address what helps to guess keys: unknown keys and "key taken". It is the one
         that thing authentication counts in. A success clears nothing, because a guesser has a key too.
+    :ivar deleted: told of the owner and the thing after one was deleted, and awaited: its certificates end.
     """
 
     store: IThingStore
     changes: IChanges
     attempts: IAttempts
+    deleted: Callable[[UserId, ThingId], Awaitable[None]] | None = None
 
     async def create(self, owner: UserId, address: str, new: NewThing) -> Thing:
         """Create one thing.
@@ -105,6 +107,8 @@ class Things:
         """Delete a thing, which ends its live connections; it may be absent."""
         if is_id(thing) and await self.store.remove(owner, ThingId(thing)):
             self.changes.changed(Change(things=(ThingId(thing),), deleted=True))
+            if self.deleted is not None:
+                await self.deleted(owner, ThingId(thing))
 
     async def identify(self, address: str, key: str) -> ThingId:
         """Whose key this is.

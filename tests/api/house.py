@@ -132,7 +132,7 @@ class House:
             budget=Budget(1000),
         )
         self.ending: dict[int, int] = {}
-        things = Things(self.store.things, self.changes, self.thing_attempts)
+        things = Things(self.store.things, self.changes, self.thing_attempts, self.certificates.thing_deleted)
         self.routes = routes(
             self.tokens,
             Users(self.store.users, self.passwords, self.tokens, self.attempts, registration_token),

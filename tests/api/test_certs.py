@@ -361,6 +361,17 @@ class RevokeTests(CertsTestCase):
                 self.assertEqual(self.ask("GET", f"/certs/{serial}")["state"], "revoked")
         self.assertEqual(self.ask("DELETE", f"/certs/{self.serial()}")["reason"], "unspecified")
 
+    def test_thing_deleted(self) -> None:
+        """All certificates of a deleted thing end with it; another thing's, and expired ones, do not."""
+        self.issue(thing_id=self.create("things"))
+        self.serial(valid="1s")
+        self.house.clock.advance(5)
+        serials = [self.serial() for _ in range(101)]
+        self.ask("DELETE", f"/things/{self.thing}", status=204)
+        self.assertEqual(sorted(self.house.revocations.heard), sorted(serials))
+        self.ask("DELETE", f"/things/{self.create('things')}", status=204)
+        self.assertEqual(len(self.house.revocations.heard), 101)
+
     def test_refused(self) -> None:
         serial = self.serial()
         self.assertIn("reason", self.ask("DELETE", f"/certs/{serial}?reason=x", status=400)["error"])

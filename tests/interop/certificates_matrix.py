@@ -101,9 +101,9 @@ renewed, old one revoked: the new one's live connection   in              in    
 revoked: resumed                                          cut             cut             cut             cut
 revoked: another one of the thing's, resumed              in              in              in              no
 
-thing deleted: live connection                            no,end,end,end  no,end,end,end  no,end,end,end  -
-thing deleted: new connection                             no              no              no              no
-thing deleted: resumed                                    no              no              no              no
+thing deleted: live connection                            end             no,end,end,end  no,end,end,end  -
+thing deleted: new connection                             cut             no              no              no
+thing deleted: resumed                                    cut             no              no              no
 thing deleted: another thing's live connection            in              in              in              -
 key changed: live connection                              no,end,end,end  no,end,end,end  no,end,end,end  -
 key changed: new key                                      in              in              no              no
