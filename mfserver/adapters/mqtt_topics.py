@@ -32,13 +32,14 @@ class Topics:
         """The topic; None where the name is none of ours."""
         if len(name) <= _SHORT:
             return _parse(name)
-        if name not in self._topics:
-            self._topics[name] = _parse(name)
-            self.size += _TIMES * len(name)
-            if len(self._topics) > self._maximum:
-                oldest, _ = self._topics.popitem(last=False)
-                self.size -= _TIMES * len(oldest)
-        return self._topics.get(name)
+        if name in self._topics:
+            return self._topics[name]
+        topic = self._topics[name] = _parse(name)
+        self.size += _TIMES * len(name)
+        if len(self._topics) > self._maximum:
+            oldest, _ = self._topics.popitem(last=False)
+            self.size -= _TIMES * len(oldest)
+        return topic
 
 
 def _parse(name: str) -> Topic | None:

@@ -25,7 +25,6 @@ class Delivery:
     :ivar released: whether its PUBREC came: only PUBREL is sent from then on.
     :ivar sequence: the owner's number for it.
     :ivar size: bytes that it counts as while it waits.
-    :ivar sent: the owner's note that its PUBLISH was sent: if it is sent again, with DUP.
     """
 
     __slots__ = (
@@ -35,7 +34,6 @@ class Delivery:
         "qos",
         "released",
         "retain",
-        "sent",
         "sequence",
         "size",
     )
@@ -57,7 +55,6 @@ class Delivery:
         self.sequence = sequence
         self.packet_id = 0
         self.released = False
-        self.sent = False
 
 
 class Session:

@@ -143,13 +143,13 @@ class Certificates:
 
     async def thing_deleted(self, owner: UserId, thing: ThingId) -> None:
         """End the live connections of certificates that were revoked with their thing."""
-        self.revocation_list.forget()
         offset, now = 0, int(self.now())
         while True:
             query = CertificateQuery(now=now, offset=offset, limit=MAX_PAGE, thing=thing, state=REVOKED)
             page = await self.store.page(owner, query)
             ended = [record for record in page.entries if record.not_after >= now]
             if ended:
+                self.revocation_list.forget()
                 self.revocations.revoked(ended)
             offset += MAX_PAGE
             if offset >= page.total:

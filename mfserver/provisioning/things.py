@@ -105,10 +105,12 @@ class Things:
 
     async def remove(self, owner: UserId, thing: str) -> None:
         """Delete a thing, which ends its live connections; it may be absent."""
-        if is_id(thing) and await self.store.remove(owner, ThingId(thing)):
+        if not is_id(thing):
+            return
+        if await self.store.remove(owner, ThingId(thing)):
             self.changes.changed(Change(things=(ThingId(thing),), deleted=True))
-            if self.deleted is not None:
-                await self.deleted(owner, ThingId(thing))
+        if self.deleted is not None:  # of an absent one, too: it may have failed the first time
+            await self.deleted(owner, ThingId(thing))
 
     async def identify(self, address: str, key: str) -> ThingId:
         """Whose key this is.

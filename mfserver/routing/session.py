@@ -189,9 +189,8 @@ class ClientSession:
         was_released = known is not None and known.released
         delivery = self.state.pubrec(packet_id, reason_code)
         if delivery is None:
-            if (
-                self._is_complete
-            ):  # else it may be on the disk still: our PUBLISH comes again, and so does this
+            # While its page is being read it is not known yet: our PUBLISH comes again, and so does this.
+            if self._is_complete:
                 client.send_pubrel(packet_id, PACKET_IDENTIFIER_NOT_FOUND)
         elif not delivery.released:  # [MQTT-4.4.0-2]
             self._answered(packet_id, delivery)

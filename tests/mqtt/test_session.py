@@ -90,8 +90,8 @@ class PacketIdentifierTests(SynchronousTestCase):
         self.assertEqual(list(session.in_flight), [7, 3])
         self.assertEqual(begun(session).packet_id, 4)
         (restored, _, _) = session.in_flight.values()
-        said = (restored.retain, restored.identifiers, restored.size, restored.sequence, restored.sent)
-        self.assertEqual(said, (True, (1, 2), 99, 5, False))
+        said = (restored.retain, restored.identifiers, restored.size, restored.sequence)
+        self.assertEqual(said, (True, (1, 2), 99, 5))
 
 
 class AcknowledgementTests(SynchronousTestCase):

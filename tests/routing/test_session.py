@@ -344,6 +344,26 @@ class PagingTests(SessionCase):
         self.assertEqual(b"live", phone.payloads()[-1])
         self.assertEqual((36, 1), (len(phone.sent), self.house.store.reads))
 
+    def test_answered_while_reading(self) -> None:
+        """A PUBREC is unknown only once everything that is in flight is known: it may be of that (4.4)."""
+        self.publish(b"2", qos=2)
+        self.house.settle()
+        (packet_id,) = self.phone.packet_ids()
+        self.house.close(self.phone)
+        self.house.settle()
+        self.house.store.hold_reads = True
+        phone = self.connect()
+        self.house.clock.advance(0)
+        phone.session.pubrec(packet_id, 0)
+        self.assertEqual([], phone.sent)
+        self.house.store.hold_reads = False
+        self.house.store.answer()
+        self.house.settle()
+        self.assertEqual([packet_id], phone.packet_ids())
+        phone.session.pubrec(packet_id, 0)
+        self.house.settle()
+        self.assertEqual(("PUBREL", packet_id, 0), phone.sent[-1])
+
     def test_read_and_remembered(self) -> None:
         """What came while a page waited for its commit is in the page, and is sent once."""
         self.house.close(self.phone)
