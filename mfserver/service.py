@@ -19,13 +19,13 @@ from mfserver import __version__
 from mfserver.adapters.http import HTTPAdapter
 from mfserver.adapters.mqtt import MQTTAdapter
 from mfserver.adapters.mqtt_ws import MQTTOverWS
-from mfserver.adapters.turn import Turn
 from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
 from mfserver.api.metrics import Metrics, Sources
 from mfserver.api.server import MAX_BODY, make_site
 from mfserver.api.site import routes as api_routes
 from mfserver.budget import Budget
+from mfserver.build import BUILD
 from mfserver.cred.absent import AbsentThings
 from mfserver.cred.access import Access
 from mfserver.cred.attempts import Attempts
@@ -56,7 +56,9 @@ from mfserver.settings import DEFAULT_PORTS, PLAIN, Settings
 from mfserver.store.store import Store
 from mfserver.tls.limit import ConnectionLimit
 from mfserver.tls.listen import listen
+from mfserver.tls.poller import Poller
 from mfserver.trust import Trust
+from mfserver.turn import Turn
 
 __all__ = ["MainfluxService"]
 
@@ -103,6 +105,7 @@ class MainfluxService(MultiService):
         self._directory = DataDirectory(settings.data_dir)
         self._limit = ConnectionLimit(settings.max_connections, settings.max_connections_per_address)
         self._repeats = Repeats(reactor)
+        self._turn = Turn(reactor)
         held = max(_MAX_HELD, 64 * settings.max_message)
         self._budget = Budget(held, held // 4)
         self._ports: dict[str, IListeningPort] = {}
@@ -249,7 +252,7 @@ class MainfluxService(MultiService):
             limits=limits,
             longest_expiry=settings.max_session_expiry,
             server_reference=settings.server_reference or "",
-            turn=Turn(reactor),
+            turn=self._turn,
             budget=self._budget,
             is_over_limit=self._limit.is_over,
             report=self._repeats.report,
@@ -334,6 +337,7 @@ class MainfluxService(MultiService):
 
     def _open_ports(self, web: WebFactory) -> None:
         mqtt = self._mqtt.factory()
+        poller = Poller(self._reactor, self._turn) if self._settings.tls_transport == "socket" else None
         # Firewalls let 443 pass: who offers "mqtt" and not HTTP is no browser.
         alpn: dict[str, dict[bytes, IProtocolFactory]] = {
             "https": {b"http/1.1": web, b"mqtt": mqtt},
@@ -352,6 +356,7 @@ class MainfluxService(MultiService):
                     None if name in PLAIN else self._certificates.tls,
                     alpn.get(name, {}),
                     limit=self._limit,
+                    poller=poller,
                     report=self._repeats.report,
                 )
             except CannotListenError as error:
@@ -396,8 +401,9 @@ class MainfluxService(MultiService):
             self._log.warn("listening.json cannot be written: {reason}", reason=error.strerror)
         _tell_systemd("READY=1")
         self._log.info(
-            "mfserver {version} is ready; things prove themselves with {proof}. Try: {command}",
+            "mfserver {version} ({build}) is ready; things prove themselves with {proof}. Try: {command}",
             version=__version__,
+            build=BUILD,
             proof="client certificates" if self._settings.certificates else "their keys",
             command=self._next_command(listening),
         )

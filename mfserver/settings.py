@@ -1,5 +1,6 @@
 """What the server was told on its command line, checked."""
 
+import select
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,7 @@ __all__ = [
     "IDENTITIES",
     "MAX_SESSION_EXPIRY",
     "PLAIN",
+    "TLS_TRANSPORTS",
     "parse_address",
     "parse_identity",
     "parse_number",
@@ -23,6 +25,8 @@ __all__ = [
 DEFAULT_PORTS: Final = {"http": 8080, "https": 8443, "mqtt": 1883, "mqtts": 8883}
 #: Those without TLS: off by default when things prove themselves with certificates.
 PLAIN: Final = ("http", "mqtt")
+#: What may carry TLS here, the default first: OpenSSL on the socket itself where epoll(7) is, or Twisted's.
+TLS_TRANSPORTS: Final = ("socket", "twisted") if hasattr(select, "epoll") else ("twisted",)
 #: How a certificate may name its thing, the first one that is present first.
 IDENTITIES: Final = ("fingerprint", "san", "cn")
 #: Of ``--max-session-expiry``: sessions may last for ever.
@@ -77,6 +81,7 @@ class Settings:
     ca_key: str | None = None
     server_names: tuple[str, ...] = ()
     tls_min: str = "1.2"
+    tls_transport: str = TLS_TRANSPORTS[0]
     crl: tuple[str, ...] = ()
     crl_stale: str = "refuse"
     identity: tuple[str, ...] = IDENTITIES

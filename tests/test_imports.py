@@ -27,6 +27,7 @@ class Room(NamedTuple):
 VOCABULARY = (
     "address",
     "budget",
+    "build",
     "certificates",
     "durable",
     "errors",
@@ -39,7 +40,7 @@ VOCABULARY = (
 ROW_0 = (*VOCABULARY, "coap", "mqtt", "routing.tree", "senml")
 ROW_1 = (*ROW_0, "interfaces")
 #: What row 3 is handed, and may name the types of.
-SERVED = (*ROW_1, "cred", "routing.router", "routing.sessions", "tls.peer")
+SERVED = (*ROW_1, "cred", "routing.router", "routing.sessions", "tls.peer", "turn")
 TWISTED = ("twisted", "zope")
 
 TABLE: dict[str, Room] = {
@@ -57,11 +58,12 @@ TABLE: dict[str, Room] = {
     "mfserver.ca": Room(ROW_1, (*TWISTED, "cryptography")),
     "mfserver.provisioning": Room(ROW_1, (*TWISTED, "msgspec")),
     "mfserver.routing": Room(ROW_1, TWISTED),
-    "mfserver.tls": Room(ROW_1, (*TWISTED, "OpenSSL", "cryptography")),
+    "mfserver.tls": Room((*ROW_1, "turn"), (*TWISTED, "OpenSSL", "cryptography")),
     "mfserver.store": Room(ROW_1, (*TWISTED, "sqlalchemy", "alembic", "msgspec")),
     "mfserver.repeats": Room((), ("twisted",)),
     "mfserver.data_directory": Room(VOCABULARY),
     "mfserver.settings": Room(VOCABULARY),
+    "mfserver.turn": Room((), ("twisted",)),
     # row 3
     "mfserver.adapters": Room(SERVED, (*TWISTED, "autobahn")),
     "mfserver.api": Room((*SERVED, "provisioning", "ca"), (*TWISTED, "msgspec", "prometheus_client")),

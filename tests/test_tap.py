@@ -29,6 +29,7 @@ OPTIONS: Mapping[str, tuple[str, str, Any, str | None]] = {
     "ca": ("ca.crt", "ca", "ca.crt", None),
     "ca-key": ("ca.key", "ca_key", "ca.key", None),
     "tls-min": ("1.3", "tls_min", "1.3", "1.1"),
+    "tls-transport": ("twisted", "tls_transport", "twisted", "memory"),
     "crl-stale": ("warn", "crl_stale", "warn", "ignore"),
     "identity": ("CN, san", "identity", ("san", "cn"), "dn"),
     "certificate-days": ("7", "certificate_days", 7, "3651"),

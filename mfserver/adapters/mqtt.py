@@ -15,7 +15,7 @@ from zope.interface import implementer
 from mfserver.adapters.mqtt_client import MQTTClient
 from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
 from mfserver.adapters.mqtt_unread import Unread
-from mfserver.adapters.turn import Turn
+from mfserver.turn import Turn
 from mfserver.address import network
 from mfserver.budget import Budget
 from mfserver.errors import MFServerError, Overloaded

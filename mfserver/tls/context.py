@@ -5,6 +5,7 @@ Live connections keep the old one; a new context resumes no session of an old on
 """
 
 import re
+import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -52,7 +53,7 @@ _UNREADABLE: Final = (
 
 
 class ServerConnection(SSL.Connection):
-    """A TLS connection in memory, that knows what its listener speaks.
+    """A TLS connection that knows what its listener speaks.
 
     :ivar protocols: ALPN names, the preferred one first.
     :ivar generation: that of the context it was made with.
@@ -165,14 +166,17 @@ class ServerContext:
         """Whether a file is another one than when they were last read or tried."""
         return self._stamp() != self._stamps
 
-    def connection(self, protocols: tuple[bytes, ...]) -> ServerConnection:
-        """A server's end of a connection in memory.
+    def connection(
+        self, protocols: tuple[bytes, ...], carrier: socket.socket | None = None
+    ) -> ServerConnection:
+        """A server's end of a connection.
 
         :param protocols: the ALPN names that its listener speaks. A client that offers none of them goes
             on without ALPN, to what the listener's clients without it get: refusing (RFC 7301, 3.2) would
             shut out the odd lists of old clients.
+        :param carrier: the socket that it runs on; None for one in memory.
         """
-        connection = ServerConnection(self.context, None)
+        connection = ServerConnection(self.context, carrier)
         connection.protocols = protocols
         connection.generation = self.generation
         connection.set_accept_state()

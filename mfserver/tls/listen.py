@@ -11,35 +11,18 @@ from time import time
 from types import MappingProxyType
 from typing import Any, Final
 
-from OpenSSL import SSL
-from twisted.internet.error import CannotListenError, ConnectionLost
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IHandshakeListener,
-    IListeningPort,
-    IOpenSSLServerConnectionCreator,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    ISSLTransport,
-)
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
-from zope.interface import classImplements, implementer
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
-from mfserver.address import network
-from mfserver.errors import NotAuthorized
-from mfserver.tls.context import ServerConnection, ServerContext
+from mfserver.tls.admission import Admission
+from mfserver.tls.context import ServerContext
 from mfserver.tls.limit import ConnectionLimit, LimitedFactory
-from mfserver.tls.peer import IPeerTransport, Peer
+from mfserver.tls.memory import MemoryTLSFactory
+from mfserver.tls.poller import Poller
+from mfserver.tls.port import TLSPort
 
-__all__ = ["listen", "LINGER"]
+__all__ = ["listen"]
 
-#: Seconds that a connection which was told to close has for sending the rest and for the peer's own
-#: close_notify; then it is aborted.
-LINGER: Final = 30.0
 #: TCP keepalive: a peer that is gone is noticed after 60 + 4 * 15 seconds of silence.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 #: How a machine without IPv6 answers.
@@ -58,6 +41,7 @@ def listen(
     handshake_timeout: float = 10.0,
     backlog: int = 1024,
     limit: ConnectionLimit | None = None,
+    poller: Poller | None = None,
     report: Callable[[str, str], None] = lambda kind, detail: None,
     now: Callable[[], float] = time,
 ) -> IListeningPort:
@@ -73,15 +57,23 @@ def listen(
     :param handshake_timeout: seconds from the connection to the end of the TLS handshake.
     :param backlog: connections that the kernel holds until they are accepted.
     :param limit: counts the connections from the moment they are accepted, and closes those too many.
+    :param poller: carries TLS straight on the sockets; None for Twisted's own way, through memory.
     :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param now: the time in seconds since 1970.
     :raises CannotListenError: the address is taken, forbidden or none of this machine's.
     """
+    admission = None
     if context is not None:
-        factory = _TLSFactory(reactor, factory, context, alpn, handshake_timeout, report, now)
+        admission = Admission(factory, context, alpn, handshake_timeout, report, now)
+    bound = _bind(host, port, backlog)
+    if admission is not None and poller is not None:
+        tls_port = TLSPort(bound, admission, poller, limit)
+        tls_port.startListening()
+        return tls_port
+    if admission is not None:
+        factory = MemoryTLSFactory(reactor, factory, admission)
     if limit is not None:
         factory = LimitedFactory(factory, limit)
-    bound = _bind(host, port, backlog)
     try:
         listening: IListeningPort = reactor.adoptStreamPort(bound.fileno(), bound.family, factory)
     finally:
@@ -125,175 +117,3 @@ def _open(family: int, address: Any, backlog: int) -> socket.socket:
         opened.close()
         raise
     return opened
-
-
-class _Transport(BufferingTLSTransport):
-    """The transport of an application's protocol.
-
-    :ivar peer: who showed a certificate; set before the application's protocol exists.
-    """
-
-    peer: Peer | None = None
-    factory: "_TLSFactory"
-    _linger: IDelayedCall | None = None
-
-    def loseConnection(self) -> None:
-        super().loseConnection()
-        # Twisted waits for the peer's close_notify, which need never come.
-        if self.connected and self._linger is None:
-            self._linger = self.factory.clock.callLater(LINGER, self.abortConnection)
-
-    def abortConnection(self) -> None:
-        if self.connected:
-            super().abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
-        super().connectionLost(reason)
-
-
-# Twisted's class has their methods, some by way of the TCP transport, where a type checker sees none.
-classImplements(_Transport, ISSLTransport, IPeerTransport)
-
-
-@implementer(IHandshakeListener)
-class _Handshake(Protocol):
-    """Stands where the application's protocol will stand, until the handshake is complete."""
-
-    transport: _Transport
-
-    def __init__(self, factory: "_TLSFactory", address: IAddress | None) -> None:
-        self._factory = factory
-        self._address = address
-        self._deadline: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        self._deadline = self._factory.clock.callLater(
-            self._factory.handshake_timeout, self.transport.abortConnection
-        )
-
-    def handshakeCompleted(self) -> None:
-        self._stop_deadline()
-        transport = self.transport
-        try:
-            transport.peer = self._factory.admit(transport.getHandle())
-        except NotAuthorized as error:
-            self._factory.refused(self._address, error)
-            transport.abortConnection()
-            return
-        protocol = self._factory.build(transport.negotiatedProtocol, self._address)
-        if protocol is None:
-            transport.abortConnection()
-            return
-        transport.wrappedProtocol = protocol
-        protocol.makeConnection(transport)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stop_deadline()
-        self._factory.context.handshakes_failed += 1
-        self._factory.report("a TLS handshake failed", f"{_host(self._address)}: {_why(reason.value)}")
-        # Its traceback holds the frames that hold the connection: a circle for every hostile handshake.
-        reason.cleanFailure()
-
-    def _stop_deadline(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-
-
-@implementer(IOpenSSLServerConnectionCreator)
-class _Connections:
-    """Makes each connection from the context of the moment, for the protocols of one listener."""
-
-    def __init__(self, context: ServerContext, protocols: tuple[bytes, ...]) -> None:
-        self._context = context
-        self._protocols = protocols
-
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> ServerConnection:
-        return self._context.connection(self._protocols)
-
-
-class _TLSFactory(TLSMemoryBIOFactory):
-    """Puts TLS under the protocols of other factories, of which it asks one, only after the handshake.
-
-    It hides what else such a factory provides: twisted.web's Site would set ALPN in the shared context.
-    """
-
-    protocol = _Transport
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        factory: IProtocolFactory,
-        context: ServerContext,
-        alpn: Mapping[bytes, IProtocolFactory],
-        handshake_timeout: float,
-        report: Callable[[str, str], None],
-        now: Callable[[], float],
-    ) -> None:
-        super().__init__(_Connections(context, tuple(alpn)), False, factory, clock)
-        self.clock = clock
-        self.context = context
-        self.handshake_timeout = handshake_timeout
-        self.report = report
-        self._now = now
-        self._alpn = dict(alpn)
-        self._others = {id(other): other for other in alpn.values() if other is not factory}.values()
-
-    def doStart(self) -> None:
-        super().doStart()
-        for factory in self._others:
-            factory.doStart()
-
-    def doStop(self) -> None:
-        super().doStop()
-        for factory in self._others:
-            factory.doStop()
-
-    def buildProtocol(self, addr: IAddress | None) -> _Transport:
-        return _Transport(self, _Handshake(self, addr))
-
-    def build(self, negotiated: bytes | None, address: Any) -> IProtocol | None:
-        """The application's protocol of a client, by the ALPN name that was negotiated with it."""
-        factory = self.wrappedFactory if negotiated is None else self._alpn[negotiated]
-        protocol: IProtocol | None = factory.buildProtocol(address)
-        return protocol
-
-    def admit(self, connection: ServerConnection) -> Peer | None:
-        """Ask our own records whether a connection whose handshake is complete may go on.
-
-        :raises NotAuthorized: the certificate cannot be read, or is not to be trusted now.
-        """
-        try:
-            leaf = connection.get_peer_certificate(as_cryptography=True)
-            if leaf is None:
-                return None
-            chain = connection.get_verified_chain(as_cryptography=True)  # none on a resumed session
-            peer = Peer(
-                leaf,
-                self.context.remember(chain[1:-1]) if chain else (),
-                connection.get_protocol_version_name(),
-                self.context,
-                connection.generation if chain else 0,
-            )
-        except Exception as error:  # OpenSSL has read it; what cryptography may raise for it varies
-            raise NotAuthorized("the client certificate cannot be read") from error
-        peer.verify(self._now())
-        return peer
-
-    def refused(self, address: IAddress | None, error: NotAuthorized) -> None:
-        """Count a refusal of our own records, and tell of it."""
-        self.context.peers_refused += 1
-        self.report("a client certificate was refused after the handshake", f"{_host(address)}: {error}")
-
-
-def _host(address: IAddress | None) -> str:
-    return network(getattr(address, "host", ""))
-
-
-def _why(error: BaseException | None) -> str:
-    """OpenSSL's own words for a failed handshake, or Twisted's for a lost connection."""
-    details = error.args[0] if isinstance(error, SSL.Error) and error.args else None
-    if isinstance(details, list) and details:
-        return str(details[-1][-1])
-    return "the connection was lost" if isinstance(error, ConnectionLost) else type(error).__name__

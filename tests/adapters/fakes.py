@@ -14,7 +14,6 @@ from zope.interface import implementer
 from mfserver.adapters.http import HTTPAdapter
 from mfserver.adapters.mqtt import MQTTAdapter, MQTTProtocol
 from mfserver.adapters.mqtt_ws import MQTTOverWS
-from mfserver.adapters.turn import Turn
 from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
 from mfserver.api.server import make_site
@@ -29,6 +28,7 @@ from mfserver.routing.journal import Journal
 from mfserver.routing.retained import Retained
 from mfserver.routing.router import Router
 from mfserver.routing.sessions import Bounds, Sessions, Shared
+from mfserver.turn import Turn
 from tests.store.memory_sessions import MemorySessions
 
 __all__ = ["Gate", "House", "Wire", "Thing"]

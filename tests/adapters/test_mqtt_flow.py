@@ -1,6 +1,5 @@
 """An MQTT client and what waits for it: a turn's one write, back-pressure, and the commit."""
 
-from mfserver.adapters.turn import Turn
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
@@ -12,6 +11,7 @@ from mfserver.mqtt.packets import (
     Will,
 )
 from mfserver.records import ChannelId
+from mfserver.turn import Turn
 from tests.adapters.durable import DurableBus
 from tests.adapters.mqtt_case import MQTTTestCase, disconnects, disconnects_in, packets, pubacks
 
