@@ -18,6 +18,7 @@ from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import Publish
 from mfserver.records import ChannelId
 from tests.adapters.mqtt_case import MQTTTestCase, packets, pubacks
+from tests.builds import pure_only
 from tests.cred.fakes import House, alices_thing
 
 _README = Path(__file__).resolve().parents[1] / "README.rst"
@@ -87,6 +88,7 @@ class Watched(set[ChannelId]):
 class WayOfAPublishTests(MQTTTestCase):
     """One PUBLISH at QoS 1, from its bytes to a subscriber whose session is kept, and to its PUBACK."""
 
+    @pure_only
     def test_names(self) -> None:
         """Every step is there, and stands for functions of its own."""
         found = steps()
@@ -94,6 +96,7 @@ class WayOfAPublishTests(MQTTTestCase):
         for step in found:
             self.assertTrue(code_of(step), step)
 
+    @pure_only
     def test_order(self) -> None:
         """Each step is entered after the one before it."""
         self.alice.channels = Watched(self.alice.channels)

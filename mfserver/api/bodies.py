@@ -305,10 +305,14 @@ class CertsPage(Struct):
 
 
 class Version(Struct):
-    """Which server this is."""
+    """Which server this is.
+
+    :ivar build: of its hot modules: ``pure`` or ``mypyc``.
+    """
 
     service: str
     version: str
+    build: str
 
 
 class Health(Struct):

@@ -3,13 +3,14 @@
 from mfserver import __version__
 from mfserver.api.bodies import Health, Version
 from mfserver.api.call import Call, Reply
+from mfserver.build import BUILD
 
 __all__ = ["health", "version"]
 
 
 async def version(call: Call[None]) -> Reply:
-    """The name that Mainflux's clients look for, and our version."""
-    return Reply(Version("things", __version__))
+    """The name that Mainflux's clients look for, and our version and build."""
+    return Reply(Version("things", __version__, BUILD))
 
 
 async def health(call: Call[None]) -> Reply:

@@ -26,6 +26,7 @@ from mfserver.routing.bus import LocalBus
 from mfserver.routing.retained import Retained
 from tests.adapters.fakes import House, Wire
 from tests.adapters.mqtt_case import MQTTTestCase, disconnects
+from tests.builds import pure_only
 
 _TOPIC: Final = "channels/c/messages"
 _DEEP: Final = _TOPIC + "/a" * 120
@@ -118,6 +119,7 @@ class LinearTests(SynchronousTestCase):
         self.assertFalse(wire.disconnecting, self.house.reports)
         return calls
 
+    @pure_only
     def test_twice_the_packets_are_twice_the_work(self) -> None:
         """Whatever a client repeats costs each time the same."""
         for index, kind in enumerate(_KINDS):

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mfserver.mqtt.connection import Connection, Limits
 from mfserver.mqtt.decode import MAX_TOPIC_FILTERS
 from mfserver.mqtt.properties import MAX_USER_PROPERTIES
+from tests.builds import pure_only
 from tests.mqtt.cases import framed
 from tests.mqtt.conversation import connected
 
@@ -142,6 +143,7 @@ _KINDS: Final[tuple[Callable[[int], bytes], ...]] = (
 )  # fmt: skip
 
 
+@pure_only
 class LinearTests(SynchronousTestCase):
     """:meth:`~mfserver.mqtt.connection.Connection.receive_data`."""
 

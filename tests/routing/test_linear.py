@@ -16,6 +16,7 @@ from mfserver.routing.router import Router
 from mfserver.routing.tree import Options, SubscriptionTree
 from mfserver.topic import MAX_LEVELS, TopicFilter
 from tests.adapters.fakes import Thing
+from tests.builds import pure_only
 
 _DEEPEST = MAX_LEVELS - 3
 _SUBSCRIPTIONS = 200
@@ -97,6 +98,7 @@ class SubscriptionCostTests(SynchronousTestCase):
         router.deliver(message(*"a" * 7))
         return Counted.looks, nodes
 
+    @pure_only
     def test_every_combination_of_wildcards_costs_no_more_than_their_nodes(self) -> None:
         """A topic of 125 levels after messages matches along 2**n paths, and looks at each node once."""
         for filters in (long_filters, bushy_filters):
@@ -105,10 +107,12 @@ class SubscriptionCostTests(SynchronousTestCase):
             self.assertGreater(looks, nodes // 2, filters.__name__)  # they were hostile
             self.assertLessEqual(nodes, 8 * _SUBSCRIPTIONS, filters.__name__)
 
+    @pure_only
     def test_other_subscribers_to_the_same_filters_add_no_nodes(self) -> None:
         """A hundred who subscribe to the same hostile filters cost the walk nothing more than one."""
         self.assertEqual(self.looks(1, bushy_filters), self.looks(100, bushy_filters))
 
+    @pure_only
     def test_the_walk_is_as_long_as_the_filters(self) -> None:
         """Twice as many other filters, twice as many looks: nothing grows faster."""
 

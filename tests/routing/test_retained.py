@@ -10,6 +10,7 @@ from mfserver.errors import Overloaded
 from mfserver.message import Message
 from mfserver.routing.retained import Retained
 from mfserver.topic import TopicFilter, parse_filter
+from tests.builds import attributes
 from tests.routing.cases import mqtt
 from tests.routing.test_tree import CHANNEL, FILTER, TOPIC, matches
 
@@ -113,7 +114,7 @@ class RetainedTests(SynchronousTestCase):
         assert kept is not None
         for copy in (kept, first, second):
             self.assertEqual((copy.origin, copy.key, copy.encoded, copy.retain), (None, 0, {}, True))
-            for name in set(Message.__slots__) - {"origin", "key", "encoded"}:
+            for name in set(attributes(Message)) - {"origin", "key", "encoded"}:
                 self.assertEqual(getattr(copy, name), getattr(published, name), name)
         first.encoded[5], first.key = b"long", 8
         self.assertEqual((second.encoded, second.key, kept.encoded, kept.key), ({}, 0, {}, 0))

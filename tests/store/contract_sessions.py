@@ -19,6 +19,7 @@ from mfserver.errors import Overloaded
 from mfserver.interfaces import ISessionStore
 from mfserver.message import MQTT, Message
 from mfserver.records import ChannelId, Thing
+from tests.builds import attributes
 from tests.store.contract import ANN, Promises, a_channel, a_thing
 
 __all__ = ["KeptPromises", "SessionContract", "a_batch", "a_delivery", "a_message", "parts"]
@@ -58,7 +59,7 @@ def a_delivery(session: int, sequence: int, message: int, **values: Any) -> Kept
 
 def parts(message: Message) -> dict[str, object]:
     """What of a message has to come back."""
-    return {name: getattr(message, name) for name in Message.__slots__ if name not in ("origin", "encoded")}
+    return {name: getattr(message, name) for name in attributes(Message) if name not in ("origin", "encoded")}
 
 
 def a_batch(*deliveries: KeptDelivery) -> Changes:

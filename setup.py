@@ -1,0 +1,46 @@
+"""The build with mypyc, for which MFSERVER_MYPYC=1 asks. All that the package is stands in setup.cfg."""
+
+import os
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+#: What every message passes and what imports the standard library alone, compiled as it is.
+HOT = [
+    "mfserver/message.py",
+    "mfserver/topic.py",
+    "mfserver/routing/tree.py",
+    *sorted(glob("mfserver/mqtt/[!_]*.py")),
+]
+
+
+class CompileHotModules(build_ext):
+    """Puts the compiled modules beside the others in a wheel; there they are found first."""
+
+    def finalize_options(self) -> None:
+        # Not above: setuptools reads this file to learn what the build needs before mypy is there.
+        from mypyc.build import mypycify  # noqa: PLC0415
+
+        # Without the plugins of setup.cfg: zope.interface is not among what is compiled.
+        arguments = ["--config-file=", "--cache-dir=build/mypy", "--strict", *HOT]
+        self.distribution.ext_modules = mypycify(arguments, opt_level="3", group_name="mfserver")
+        super().finalize_options()
+
+    def run(self) -> None:
+        if self.inplace or self.editable_mode:
+            raise SystemExit(
+                "compiled modules would hide those of the tree: install this build without --editable"
+            )
+        super().run()
+
+
+if os.environ.get("MFSERVER_MYPYC") == "1":
+    setup(
+        # It only says that there are some, so that the wheel is one for this platform.
+        ext_modules=[Extension("mfserver__mypyc", [])],
+        cmdclass={"build_ext": CompileHotModules},
+        setup_requires=["mypy >= 2.4"],
+    )
+else:
+    setup()
