@@ -1,0 +1,160 @@
+"""Watches the sockets of all TLS connections, and lets handshakes in a few at a time."""
+
+import select
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mfserver.tls.transport import TLSTransport
+from mfserver.turn import Turn
+
+__all__ = ["Poller", "Watched"]
+
+#: Sockets that are looked at in one turn of the reactor. Who waits is first in the next one (epoll(7)).
+_MOST: Final = 128
+#: Seconds of a turn that handshakes may take; one is always done. Live traffic waits no longer for them.
+_SLICE: Final = 0.002
+#: Handshakes that wait for us; while there are more, nobody new is accepted: they wait in the system's
+#: backlog, where no deadline of ours runs.
+_MOST_HANDSHAKES: Final = 64
+
+
+class Watched(Protocol):
+    """What stands behind a descriptor."""
+
+    fd: int
+
+    def ready(self, events: int) -> None:
+        """Something of what it waits for, or an error or a hang-up, is there."""
+
+    def lose(self, error: BaseException) -> None:
+        """It is over."""
+
+
+@implementer(IReadDescriptor)
+class Poller:
+    """One descriptor in the reactor, which stands for those of all TLS connections and their listeners.
+
+    A turn then costs the reactor's own work once, however many are ready, and what they write leaves when all
+    have been read.
+
+    :param reactor: an ``IReactorFDSet`` and ``IReactorTime``.
+    :param turn: of which the poller makes the beginning and the end.
+    :param monotonic: seconds, for how long handshakes take.
+    :ivar clock: the reactor, for deadlines.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, turn: Turn, monotonic: Callable[[], float] = perf_counter) -> None:
+        self.clock = reactor
+        self.turn = turn
+        self._reactor = reactor
+        self._monotonic = monotonic
+        self._epoll: select.epoll | None = None
+        self._watched: dict[int, Watched] = {}
+        self._handshakes: deque[TLSTransport] = deque()
+        self._next_handshakes: IDelayedCall | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many handshakes wait that nobody new is to be accepted."""
+        return len(self._handshakes) >= _MOST_HANDSHAKES
+
+    # --- who is watched -------------------------------------------------------------------------------------
+
+    def watch(self, watched: Watched, events: int) -> None:
+        """Call ``ready`` when one of these comes; errors and hang-ups always come."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._reactor.addReader(self)
+        self._epoll.register(watched.fd, events)
+        self._watched[watched.fd] = watched
+
+    def watch_for(self, watched: Watched, events: int) -> None:
+        """The same, from now on for other events."""
+        if self._epoll is not None:
+            self._epoll.modify(watched.fd, events)
+
+    def forget(self, watched: Watched) -> None:
+        """Call it no more: its descriptor is about to be closed."""
+        if self._watched.pop(watched.fd, None) is None or self._epoll is None:
+            return
+        self._epoll.unregister(watched.fd)
+        if not self._watched:
+            self._close()
+
+    def _close(self) -> None:
+        """Nobody is left: the reactor need not know us."""
+        epoll = self._epoll
+        assert epoll is not None
+        self._reactor.removeReader(self)  # which asks for the descriptor
+        self._epoll = None
+        epoll.close()
+
+    # --- IReadDescriptor ------------------------------------------------------------------------------------
+
+    def doRead(self) -> None:
+        """Read everybody who is ready, and end the turn."""
+        epoll, watched, turn = self._epoll, self._watched, self.turn
+        assert epoll is not None
+        turn.begin()
+        try:
+            for fd, events in epoll.poll(0, _MOST):
+                found = watched.get(fd)
+                if found is None:
+                    continue  # closed by what another one was told in this turn
+                try:
+                    found.ready(events)
+                except Exception as error:
+                    self._log.failure("a TLS connection is closed over a mistake of ours")
+                    found.lose(error)
+        finally:
+            turn.end()
+
+    def fileno(self) -> int:
+        """The descriptor of all."""
+        return -1 if self._epoll is None else self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """What Twisted logs."""
+        return "TLS"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends: so does every connection."""
+        for watched in list(self._watched.values()):
+            watched.lose(reason.value or ConnectionLost())
+
+    # --- handshakes -----------------------------------------------------------------------------------------
+
+    def handshake_soon(self, transport: TLSTransport) -> None:
+        """Call ``handshake`` when it is its turn among all that shake hands.
+
+        A handshake takes milliseconds of computing. A storm of them is worked off a slice a turn, and between
+        two slices live connections are read and written.
+        """
+        self._handshakes.append(transport)
+        if self._next_handshakes is None:
+            self._next_handshakes = self._reactor.callLater(0, self._shake_hands)
+
+    def _shake_hands(self) -> None:
+        self._next_handshakes = None
+        until = self._monotonic() + _SLICE
+        while self._handshakes:
+            transport = self._handshakes.popleft()
+            try:
+                transport.handshake()
+            except Exception as error:
+                self._log.failure("a TLS handshake is over by a mistake of ours")
+                transport.lose(error)
+            if self._monotonic() >= until:
+                break
+        if self._handshakes:
+            self._next_handshakes = self._reactor.callLater(0, self._shake_hands)

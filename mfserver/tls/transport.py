@@ -1,0 +1,579 @@
+"""TLS straight on the socket: OpenSSL reads and writes the descriptor itself, and nothing is copied between.
+
+The contract is that of Twisted's own TLS transport: ``write`` never blocks and never fails, whoever produces
+too fast is paused, ``connectionLost`` comes once, last, and never from inside a call of the protocol's.
+
+Three rules keep it safe. OpenSSL's connection is dropped before its descriptor is closed: a late write would
+reach the next socket that gets the number. One record is read each time that the poller calls, and a few more
+only where there seem to be more, so that nobody keeps the others waiting. And what waits to be sent is sent
+again as the very same bytes (SSL_write(3)).
+"""
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from select import EPOLLIN, EPOLLONESHOT, EPOLLOUT
+from struct import pack
+from typing import Any, Final, Protocol
+
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, ISSLTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mfserver.errors import NotAuthorized
+from mfserver.tls.admission import Admission
+from mfserver.tls.context import ServerConnection
+from mfserver.tls.peer import IPeerTransport, Peer
+from mfserver.turn import Turn
+
+__all__ = ["IPoller", "TLSTransport", "LINGER"]
+
+#: Seconds that a connection which was told to close has for sending the rest and for the peer's own
+#: close_notify; then it is aborted.
+LINGER: Final = 30.0
+#: Seconds, and reads, in which the peer of a failed handshake may find out why.
+_DRAIN: Final = 1.0
+_DRAIN_READS: Final = 64
+#: Bytes of a record's plaintext at most (RFC 8446, 5.1): so none is left behind in OpenSSL.
+_RECORD: Final = 1 << 14
+#: Records of one connection that are read, and written, in one turn.
+_RECORDS_READ: Final = 16
+_RECORDS_WRITTEN: Final = 64
+#: Every so many reads another one is tried at once: there may be a stream of small records.
+_PROBE: Final = 8
+#: Bytes that wait to be sent before a producer is asked to wait; as Twisted's.
+_HIGH_WATER: Final = 1 << 16
+
+#: SO_LINGER: on, with no time.
+_RESET: Final = pack("ii", 1, 0)
+
+# What it does, in this order; CLOSED from when it gave up the socket.
+_HANDSHAKING: Final = 0
+_OPEN: Final = 1
+_ENDING: Final = 2  # our close_notify is sent, the peer's is awaited
+_DRAINING: Final = 3  # the handshake failed; OpenSSL's alert is on its way
+_ABORTED: Final = 4  # to be closed when the turn ends
+_CLOSED: Final = 5
+
+
+class IPoller(Protocol):
+    """What a transport needs of who watches its socket."""
+
+    turn: Turn
+    clock: Any
+
+    def watch(self, transport: "TLSTransport", events: int) -> None:
+        """Call ``ready`` when one of these comes; errors and hang-ups always come."""
+
+    def watch_for(self, transport: "TLSTransport", events: int) -> None:
+        """The same, from now on for other events."""
+
+    def forget(self, transport: "TLSTransport") -> None:
+        """Call it no more: the descriptor is about to be closed."""
+
+    def handshake_soon(self, transport: "TLSTransport") -> None:
+        """Call ``handshake`` when it is its turn among all that shake hands."""
+
+
+@implementer(ISSLTransport, IConsumer, IPushProducer, IPeerTransport)
+class TLSTransport:
+    """One TLS connection of a server.
+
+    :ivar peer: who showed a certificate; set before the application's protocol exists.
+    :ivar negotiatedProtocol: the name that ALPN chose, or None.
+    :ivar connected: until ``connectionLost``.
+    :ivar disconnecting: somebody wants it closed.
+    :ivar fd: its descriptor; -1 once it is closed.
+    """
+
+    _log = Logger()
+
+    TLS = True
+
+    __slots__ = (
+        "_address",
+        "_admission",
+        "_carrier",
+        "_eager",
+        "_events",
+        "_held",
+        "_is_paused",
+        "_on_close",
+        "_peer_ended",
+        "_poller",
+        "_producer",
+        "_protocol",
+        "_reading",
+        "_reads",
+        "_reason",
+        "_state",
+        "_streaming",
+        "_timer",
+        "_tls",
+        "_turn",
+        "_unsent",
+        "_waiting",
+        "connected",
+        "disconnecting",
+        "fd",
+        "negotiatedProtocol",
+        "peer",
+    )
+
+    def __init__(
+        self,
+        carrier: socket.socket,
+        address: IAddress,
+        admission: Admission,
+        poller: IPoller,
+        on_close: Callable[[IAddress], None] | None = None,
+    ) -> None:
+        """Begin the handshake.
+
+        :param carrier: a connected socket that does not block; it is ours from now on.
+        :param address: the peer's.
+        :param on_close: called once with the address, when the socket is closed.
+        """
+        self.fd = carrier.fileno()
+        self.peer: Peer | None = None
+        self.negotiatedProtocol: bytes | None = None
+        self.connected = True
+        self.disconnecting = False
+        self._carrier = carrier
+        self._address = address
+        self._admission = admission
+        self._poller = poller
+        self._turn = poller.turn
+        self._on_close = on_close
+        self._tls: ServerConnection | None = admission.connection(carrier)
+        self._protocol: Any = None
+        self._state = _HANDSHAKING
+        self._reason: BaseException | None = None
+        self._timer: IDelayedCall | None = poller.clock.callLater(
+            admission.handshake_timeout, self._abort, ConnectionAborted()
+        )
+        self._reading = True
+        self._eager = False
+        self._reads = 0
+        self._peer_ended = False
+        # Collected in this turn; what OpenSSL was given and could not send; the bytes of both.
+        self._waiting: list[bytes] = []
+        self._unsent: bytes | memoryview = b""
+        self._held = 0
+        self._producer: Any = None
+        self._streaming = False
+        self._is_paused = False
+        self._events = EPOLLIN | EPOLLONESHOT
+        poller.watch(self, self._events)
+
+    # --- the poller's calls ---------------------------------------------------------------------------------
+
+    def ready(self, events: int) -> None:
+        """The socket can be read, can be written, or is broken.
+
+        :param events: of epoll(7).
+        """
+        if self._state == _HANDSHAKING:
+            self._poller.handshake_soon(self)
+        elif self._state == _DRAINING:
+            self._drain()
+        elif self._state < _ABORTED:
+            if events & EPOLLOUT:
+                self.flush()
+            if events & ~EPOLLOUT and self._tls is not None:
+                if self._reading:
+                    self._read()
+                elif events & ~(EPOLLOUT | EPOLLIN):  # broken, while nobody wants to hear what came before
+                    self._lose(ConnectionLost())
+
+    def handshake(self) -> None:
+        """Go on with the handshake; it costs up to a few milliseconds when a certificate's key is used."""
+        if self._state != _HANDSHAKING or self._tls is None:
+            return
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            self._watch_for(EPOLLIN | EPOLLONESHOT, again=True)
+        except SSL.WantWriteError:
+            self._watch_for(EPOLLOUT | EPOLLONESHOT, again=True)
+        except Exception as error:  # OpenSSL's, or a callback's
+            self._handshake_failed(error)
+        else:
+            self._handshake_completed(self._tls)
+
+    def lose(self, error: BaseException) -> None:
+        """Nobody watches the socket any more, or a mistake of ours was caught: it is over."""
+        self._lose(error)
+
+    def _handshake_failed(self, error: Exception) -> None:
+        self._admission.failed(self._address, error)
+        error.__traceback__ = None  # it holds us
+        if isinstance(error, SSL.SysCallError):
+            self._close()
+            return
+        # OpenSSL has sent an alert. Bytes that nobody reads would make the system reset the connection, and
+        # the peer would never learn why.
+        self._state = _DRAINING
+        self._tls = None
+        self._reads = 0
+        self._set_timer(_DRAIN, self._close)
+        try:
+            self._carrier.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close()
+            return
+        self._watch_for(EPOLLIN)
+
+    def _drain(self) -> None:
+        self._reads += 1
+        try:
+            over = not self._carrier.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            over = True
+        if over or self._reads > _DRAIN_READS:
+            self._close()
+
+    def _handshake_completed(self, tls: ServerConnection) -> None:
+        self._set_timer(None)
+        admission = self._admission
+        try:
+            self.peer = admission.admit(tls)
+        except NotAuthorized as error:
+            admission.refused(self._address, error)
+            admission.failed(self._address, ConnectionAborted())
+            self._close(reset=True)
+            return
+        self._state = _OPEN
+        self.negotiatedProtocol = tls.get_alpn_proto_negotiated() or None
+        protocol = admission.build(self.negotiatedProtocol, self._address)
+        if protocol is None:
+            admission.failed(self._address, ConnectionAborted())
+            self._close(reset=True)
+            return
+        self._protocol = protocol
+        self._watch_for(EPOLLIN, again=True)
+        protocol.makeConnection(self)
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Give the protocol what is there: one record, and more while there seem to be more."""
+        tls, protocol = self._tls, self._protocol
+        assert tls is not None
+        self._reads += 1
+        if not self._reads % _PROBE:
+            self._eager = True
+        for _ in range(_RECORDS_READ):
+            try:
+                data = tls.recv(_RECORD)
+            except SSL.WantReadError:
+                self._eager = False
+                return
+            except SSL.ZeroReturnError:
+                self._peer_closes()
+                return
+            except SSL.WantWriteError:  # an answer of TLS itself, behind a peer that does not read
+                self._watch_for(EPOLLOUT)
+                return
+            except SSL.Error as error:
+                error.__traceback__ = None
+                self._lose(ConnectionLost() if isinstance(error, SSL.SysCallError) else error)
+                return
+            protocol.dataReceived(data)
+            if not (self._eager or len(data) == _RECORD) or not self._reading or self._state > _ENDING:
+                return
+
+    def _peer_closes(self) -> None:
+        """Its close_notify: it sends no more. What we have to say, we say when this turn ends."""
+        self._peer_ended = True
+        self._reading = False
+        if self._timer is None:
+            self._set_timer(LINGER, self._abort, ConnectionAborted())
+        self._watch_for(EPOLLOUT if self._held else 0)
+        self._turn.add_transport(self)
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes when this turn ends; after ``loseConnection`` only those of a registered producer.
+
+        :raises TypeError: it is text.
+        """
+        if type(data) is not bytes:
+            data = bytes(data)
+        if self._state != _OPEN or not data or (self.disconnecting and self._producer is None):
+            return
+        if not self._waiting:
+            self._turn.add_transport(self)
+        self._waiting.append(data)
+        self._held += len(data)
+        if self._held > _HIGH_WATER and self._streaming and not self._is_paused:
+            self._is_paused = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, iovec: Any) -> None:
+        """Send them all."""
+        self.write(b"".join(iovec))
+
+    def flush(self) -> None:
+        """Send what was collected, and close where there is no more to come."""
+        if self._state == _OPEN:
+            if self._held and not self._send():
+                return
+            if self._peer_ended or (self.disconnecting and self._producer is None):
+                self._end()
+            elif self._is_paused:
+                self._is_paused = False
+                self._producer.resumeProducing()
+            elif self._producer is not None and not self._streaming:
+                self._producer.resumeProducing()
+        elif self._state == _ENDING:
+            self._end()
+        elif self._state == _ABORTED:
+            self._close(reset=True)
+
+    def _send(self) -> bool:
+        """Send as much as goes. :return: whether that was all; if not, the poller calls again."""
+        tls = self._tls
+        assert tls is not None
+        for _ in range(_RECORDS_WRITTEN):
+            data = self._unsent
+            if not data:
+                waiting = self._waiting
+                if not waiting:
+                    break
+                data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+                self._waiting = []
+                self._unsent = data
+            try:
+                sent = tls.send(data)
+            except SSL.WantWriteError:
+                break
+            except SSL.WantReadError:  # TLS 1.2 would have to shake hands again, which is refused
+                self._lose(ConnectionLost())
+                return False
+            except SSL.Error as error:
+                error.__traceback__ = None
+                self._lose(ConnectionLost() if isinstance(error, SSL.SysCallError) else error)
+                return False
+            self._held -= sent
+            self._unsent = b"" if sent == len(data) else memoryview(data)[sent:]
+        wanted = (EPOLLIN if self._reading else 0) | (EPOLLOUT if self._held else 0)
+        if wanted != self._events:
+            self._watch_for(wanted)
+        return not self._held
+
+    # --- producers ------------------------------------------------------------------------------------------
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Tell a producer when to pause; one that does not stream, when to write the next piece.
+
+        :raises RuntimeError: there is one already.
+        """
+        if self._producer is not None:
+            raise RuntimeError(f"{self._producer!r} is registered already")
+        if self._state != _OPEN:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        self._streaming = bool(streaming)
+        if not streaming:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """It writes no more."""
+        self._producer = None
+        self._streaming = self._is_paused = False
+        if self.disconnecting and self._state == _OPEN:
+            self._turn.add_transport(self)
+
+    def pauseProducing(self) -> None:
+        """Read no more."""
+        if self._reading and self._state in (_OPEN, _ENDING):
+            self._reading = False
+            self._watch_for(self._events & ~EPOLLIN)
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        if not self._reading and not self._peer_ended and self._state in (_OPEN, _ENDING):
+            self._reading = True
+            self._watch_for(self._events | EPOLLIN)
+
+    def stopProducing(self) -> None:
+        """Close."""
+        self.loseConnection()
+
+    # --- endings --------------------------------------------------------------------------------------------
+
+    def loseConnection(self) -> None:
+        """Send what was written, then close_notify, and wait for the peer's, all within :data:`LINGER`."""
+        if self.disconnecting or not self.connected:
+            return
+        if self._state != _OPEN:
+            self.abortConnection()
+            return
+        self.disconnecting = True
+        self._set_timer(LINGER, self._abort, ConnectionAborted())
+        self._turn.add_transport(self)
+
+    def loseWriteConnection(self) -> None:
+        """The same: TLS under HTTP, WebSockets and MQTT has no half that stays open."""
+        self.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once, whatever waits; ``connectionLost`` follows when this turn ends."""
+        self._abort(ConnectionAborted())
+
+    def _abort(self, reason: BaseException) -> None:
+        if self._state >= _ABORTED:
+            return
+        if self._state in (_HANDSHAKING, _DRAINING):
+            if self._state == _HANDSHAKING:
+                self._admission.failed(self._address, reason)
+            self._close(reset=True)
+            return
+        self.disconnecting = True
+        self._state = _ABORTED
+        self._reason = reason
+        self._drop_waiting()
+        self._watch_for(0)
+        self._turn.add_transport(self)
+
+    def _end(self) -> None:
+        """Send our close_notify. The connection is over when the peer's is here, too."""
+        tls = self._tls
+        assert tls is not None
+        self._state = _ENDING
+        if not tls.get_shutdown() & SSL.SENT_SHUTDOWN:  # asked again it would look for the peer's
+            try:
+                tls.shutdown()
+            except SSL.WantWriteError:
+                self._watch_for(EPOLLOUT)
+                return
+            except SSL.Error:
+                self._peer_ended = True  # there is nobody to wait for
+        if self._peer_ended:
+            self._reason = ConnectionDone()
+            self._close()
+            return
+        self._reading = True  # who asked us to wait is of no matter now: the peer's last record is
+        self._watch_for(EPOLLIN)
+
+    def _lose(self, reason: BaseException) -> None:
+        """The connection is broken, or ended by the peer without a word."""
+        if self._state in (_HANDSHAKING, _DRAINING):
+            if self._state == _HANDSHAKING:
+                self._admission.failed(self._address, reason)
+        elif self._reason is None:
+            self._reason = ConnectionDone() if self._state == _ENDING or self._peer_ended else reason
+        self._close()
+
+    def _close(self, reset: bool = False) -> None:
+        """Give the socket up, and tell the protocol.
+
+        :param reset: have the system forget what it still had to send.
+        """
+        if self._state == _CLOSED:
+            return
+        self._state = _CLOSED
+        self._set_timer(None)
+        self._poller.forget(self)
+        self._tls = None  # before its descriptor is another connection's
+        carrier = self._carrier
+        if reset:
+            with suppress(OSError):
+                carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        carrier.close()
+        self.fd = -1
+        self._drop_waiting()
+        self._producer = None
+        self._streaming = self._is_paused = False
+        self.connected = False
+        self.disconnecting = True
+        protocol, self._protocol = self._protocol, None
+        reason, self._reason = self._reason, None
+        try:
+            if protocol is not None:
+                protocol.connectionLost(Failure(reason or ConnectionLost()))
+        except Exception:
+            self._log.failure("a protocol failed to hear that its connection is lost")
+        finally:
+            on_close, self._on_close = self._on_close, None
+            if on_close is not None:
+                on_close(self._address)
+
+    def _drop_waiting(self) -> None:
+        self._waiting = []
+        self._unsent = b""
+        self._held = 0
+
+    # --- what Twisted's transports can be asked -------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self.fd
+
+    def logPrefix(self) -> str:
+        """What Twisted logs."""
+        return "TLS"
+
+    def getHandle(self) -> ServerConnection | None:
+        """OpenSSL's connection; None once it is closed. Do not keep it."""
+        return self._tls
+
+    def getPeerCertificate(self) -> Any:
+        """The certificate that the peer showed, as pyOpenSSL's; None without one."""
+        return self._tls.get_peer_certificate() if self._tls is not None else None
+
+    def getPeer(self) -> Any:
+        """The peer's address."""
+        return self._address
+
+    def getHost(self) -> Any:
+        """Our own address; None once it is closed."""
+        return address_of(self._carrier.getsockname()) if self.fd >= 0 else None
+
+    def getTcpNoDelay(self) -> bool:
+        """Whether small segments are sent at once."""
+        return bool(self._carrier.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Send small segments at once; our listeners' connections do already."""
+        if self.fd >= 0 and not enabled:
+            self._carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        """Whether the system notices a peer that is gone."""
+        return bool(self._carrier.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Have the system notice a peer that is gone; our listeners' connections do already."""
+        if self.fd >= 0:
+            self._carrier.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    # --- small parts ----------------------------------------------------------------------------------------
+
+    def _watch_for(self, events: int, again: bool = False) -> None:
+        """
+        :param again: after EPOLLONESHOT the same events have to be asked for again.
+        """
+        if events != self._events or again:
+            self._events = events
+            self._poller.watch_for(self, events)
+
+    def _set_timer(self, seconds: float | None, call: Any = None, *arguments: Any) -> None:
+        """Put the one timer of this connection; None for none."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None if seconds is None else self._poller.clock.callLater(seconds, call, *arguments)
+
+
+def address_of(name: Any) -> IPv4Address | IPv6Address:
+    """What Twisted calls an address of the socket module's."""
+    return IPv4Address("TCP", *name[:2]) if len(name) == 2 else IPv6Address("TCP", *name)
