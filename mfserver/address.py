@@ -1,10 +1,12 @@
 """IP addresses as the limits see them: one name for one neighbour."""
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 __all__ = ["is_loopback", "network", "subject"]
 
 
+@lru_cache(maxsize=4096)  # who is here asks often, and parsing takes longer than most answers
 def network(host: str) -> str:
     """What counts as one peer: an IPv4 address, or the /64 that an IPv6 host can choose addresses from.
 

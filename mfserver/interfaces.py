@@ -267,6 +267,15 @@ class IAuthenticator(Interface):
         :raises SlowDown: too many failures from this address.
         """
 
+    def recognise(claims: Claims, peer: IPeer | None) -> "IThing | None":
+        """A thing for a single request that is over within this turn of the reactor, from memory alone.
+
+        Everything is asked that :meth:`authenticate` asks. Nothing is waited for, and no failure counted.
+
+        :param peer: as of :meth:`authenticate`.
+        :return: None where that has to decide: somebody is refused, has to wait, or is not in memory.
+        """
+
 
 class IUserAuthenticator(Interface):
     """Which person a token stands for."""
@@ -312,6 +321,9 @@ class IAttempts(Interface):
 
         :raises SlowDown: too many attempts of one of them wait already.
         """
+
+    def is_free(*subjects: str) -> bool:
+        """Whether :meth:`admit` would fire at once."""
 
     def failed(*subjects: str) -> None:
         """Count a failed attempt of each."""

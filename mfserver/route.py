@@ -13,7 +13,10 @@ class Route:
 
     Handlers are called as ``serve(request, parameters)``: the twisted.web request, and what stood in the
     path's places, still percent-encoded. They return a Deferred or a coroutine that fires when the request
-    has been answered, or None when it has been already.
+    has been answered, or None when it has been already. What it fires with is None, or serves the body of a
+    later request of this connection that has the same head to the byte: called with those bytes, it returns
+    True when that request is served, a Deferred that fires when it is, or False when it did nothing and the
+    request is to be served like any other. Such a request is answered with ``success`` and no body.
 
     :ivar method: ``GET``, ``POST``, ...; GET answers HEAD too.
     :ivar path: ``/things/{id}/key``; a last place ``{subtopic*}`` takes the rest of the path, or none.

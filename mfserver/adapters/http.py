@@ -1,18 +1,21 @@
 """HTTP publish: one POST, one message."""
 
 from collections.abc import Callable
+from functools import partial
 
+from twisted.internet.defer import Deferred, fail
 from twisted.web.http import Request
 
 from mfserver import message
 from mfserver.adapters.claims import request_claims, request_content_type
-from mfserver.errors import NotAuthorized, TooLarge
-from mfserver.interfaces import IAuthenticator
+from mfserver.errors import MFServerError, NotAuthorized, TooLarge
+from mfserver.interfaces import IAuthenticator, IPeer, IThing
 from mfserver.message import Message
+from mfserver.records import Claims
 from mfserver.route import Route
 from mfserver.routing.router import Router
 from mfserver.tls.peer import peer_of
-from mfserver.topic import parse_path
+from mfserver.topic import Topic, parse_path
 
 __all__ = ["HTTPAdapter"]
 
@@ -48,31 +51,24 @@ class HTTPAdapter:
             for prefix in ("/http", "")
         ]
 
-    async def publish(self, request: Request, parameters: dict[str, str]) -> None:
+    async def publish(
+        self, request: Request, parameters: dict[str, str]
+    ) -> "Callable[[bytes], Deferred[None] | bool]":
         """Answer 202 after everything that the message must survive in has been committed.
 
+        :return: publishes what comes with the same head later.
         :raises MFServerError: any; the site answers with its status.
         """
         topic = parse_path(parameters["channel"], parameters["subtopic"])
         claims = request_claims(request)
         content_type = request_content_type(request) or topic.content_type
         payload = self._payload(request)
-        thing, logout = await self._authenticator.authenticate(
-            claims, peer_of(request.channel.transport), None
-        )
+        peer = peer_of(request.channel.transport)
+        thing, logout = await self._authenticator.authenticate(claims, peer, None)
         try:
             if topic.channel not in thing.channels:
                 raise NotAuthorized("the thing is not connected to this channel")
-            one = Message(
-                topic.channel,
-                topic.levels,
-                topic.subtopic,
-                thing.id,
-                message.HTTP,
-                payload,
-                content_type,
-                self._now(),
-            )
+            one = self._message(topic, thing, payload, content_type)
             self._router.check(one)
             published = self._router.publish(one)
             if published is not None:
@@ -81,6 +77,42 @@ class HTTPAdapter:
             logout()
         request.setResponseCode(202)
         request.setHeader(b"content-length", b"0")
+        return partial(self.publish_again, topic, content_type, claims, peer)
+
+    def publish_again(
+        self, topic: Topic, content_type: str, claims: Claims, peer: IPeer | None, payload: bytes
+    ) -> "Deferred[None] | bool":
+        """Publish what came with a head that came before, at once, if everything that it takes is in memory.
+
+        :return: as of :class:`mfserver.route.Route`; False also for what has to be refused.
+        """
+        if len(payload) > self._max_message:
+            return False
+        thing = self._authenticator.recognise(claims, peer)
+        if thing is None or topic.channel not in thing.channels:
+            return False
+        one = self._message(topic, thing, payload, content_type)
+        try:
+            self._router.check(one)
+        except MFServerError:
+            return False
+        try:
+            published = self._router.publish(one)
+        except Exception:  # some may have it: it must not be published once more
+            return fail()
+        return True if published is None else published
+
+    def _message(self, topic: Topic, thing: IThing, payload: bytes, content_type: str) -> Message:
+        return Message(
+            topic.channel,
+            topic.levels,
+            topic.subtopic,
+            thing.id,
+            message.HTTP,
+            payload,
+            content_type,
+            self._now(),
+        )
 
     def _payload(self, request: Request) -> bytes:
         assert request.content is not None  # twisted.web has read all of it

@@ -122,8 +122,7 @@ class WebConnection(ProtocolWrapper):
         """Let another protocol have the connection, from the request's first byte on."""
         self.factory.watch.discard(self)  # the other one's login is watched
         channel = request.channel
-        channel.setTimeout(None)
-        channel.transport = None
+        channel.leave()
         self.unregisterProducer()
         self.wrappedProtocol = protocol
         protocol.makeConnection(_Transport(self))

@@ -13,6 +13,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from mfserver.api.heads import Begun
 from mfserver.errors import (
     Conflict,
     Invalid,
@@ -105,24 +106,37 @@ class Root(Resource):
 
     def render(self, request: Request) -> int:
         """Begin to serve a request; the answer comes when the row's handler is done."""
-        gone: list[Any] = []
-        request.notifyFinish().addErrback(gone.append)
-        Deferred.fromCoroutine(self._serve(request, gone)).addErrback(
-            lambda failure: self._log.failure("a request could not be answered", failure)
-        )
+        self._begin(request, None)
         return NOT_DONE_YET
 
-    async def _serve(self, request: Request, gone: Sequence[Any]) -> None:
+    def finish(self, request: Request, begun: Begun) -> None:
+        """Answer a request when what was begun with its body is done."""
+        self._begin(request, begun)
+
+    def _begin(self, request: Request, begun: Begun | None) -> None:
+        gone: list[Any] = []
+        request.notifyFinish().addErrback(gone.append)
+        Deferred.fromCoroutine(self._serve(request, gone, begun)).addErrback(
+            lambda failure: self._log.failure("a request could not be answered", failure)
+        )
+
+    async def _serve(self, request: Any, gone: Sequence[Any], begun: Begun | None) -> None:
         """Serve a request and answer it, whatever its handler does."""
         set_headers(request)
         try:
+            if begun is not None:
+                await begun[0]
+                answer(request, begun[1])
+                return
             found = self._find(request)
             if found is None:
                 return
             route, parameters = found
-            serving = route.serve(request, parameters)
-            if serving is not None:
-                await serving
+            again = route.serve(request, parameters)
+            if again is not None:
+                again = await again
+            if again is not None and not gone:
+                request.learn(again, route.success)
         except Exception as error:
             self._failed(request, error, bool(gone))
             return
@@ -182,6 +196,17 @@ def answer(request: Request, status: int, entity: bytes = b"", media_type: str =
         request.setHeader(b"Content-Length", b"%d" % len(entity))
     request.write(entity)
     request.finish()
+
+
+def bare_answer(status: int, date: bytes, is_secure: bool) -> bytes:
+    """What :func:`answer` and :func:`set_headers` write for a status without a body.
+
+    :param date: the Date header.
+    """
+    headers = [(b"Date", date), *_HEADERS, *([(b"Strict-Transport-Security", _HSTS)] if is_secure else ())]
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [b"%s: %s" % header for header in (*headers, (b"Content-Length", b"0"))]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def answer_error(request: Request, error: Exception) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from io import BytesIO
+from time import time
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Request, Site
 
 from mfserver.address import network
-from mfserver.api.resource import Root, answer_error, set_headers
+from mfserver.api.heads import Again, Begun, Heads
+from mfserver.api.resource import Root, answer_error, bare_answer, set_headers
 from mfserver.budget import Budget
 from mfserver.errors import MFServerError, Overloaded, TooLarge
 from mfserver.route import Route
@@ -50,9 +52,26 @@ class BoundedRequest(Request):
     content: BytesIO
     received = 0
 
+    def process(self) -> None:
+        """Serve it: there is but one resource, and it finds the row by itself."""
+        if self.path == b"*":
+            super().process()
+            return
+        self.setHeader(b"Date", datetimeToString())
+        begun, self.channel.begun = self.channel.begun, None
+        if begun is None:
+            self.channel.site.root.render(self)
+        else:
+            self.channel.site.root.finish(self, begun)
+
+    def learn(self, again: Again, status: int) -> None:
+        """Serve a later request with this same head by its body alone, if it can have one."""
+        if self.channel.persistent and not self.requestHeaders.hasHeader(b"Expect"):
+            self.channel.heads.learn(again, status)
+
     def handleContentChunk(self, data: bytes) -> None:
         """Keep a part of the body while it is within the bounds, its own and that of all bodies."""
-        if self.finished:
+        if self.finished or self.channel.begun is not None:  # its body is being served already
             return
         site = self.channel.site
         if self.received + len(data) > site.max_body:
@@ -96,13 +115,18 @@ class BoundedChannel(HTTPChannel):
     """An HTTP connection with deadlines of its own: twisted.web's only asks for a byte now and then.
 
     :ivar closing: nothing that comes any more is looked at.
+    :ivar heads: what came before on it.
+    :ivar begun: what has been done with the body of the request that is being read; twisted.web serves its
+        answer.
     """
 
     maxHeaders = 100
     totalHeadersSize = 16_384
     closing = False
     site: "BoundedSite"
+    begun: Begun | None = None
     _deadline: IDelayedCall | None = None
+    _due: float | None = None
     _resting = False
     _unread = 0
     _unsent = 0
@@ -112,6 +136,7 @@ class BoundedChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Expect the first request."""
         super().connectionMade()
+        self.heads = Heads()
         self.address = network(getattr(self.transport.getPeer(), "host", ""))
         self._expect(HEADERS)
 
@@ -120,8 +145,31 @@ class BoundedChannel(HTTPChannel):
         if self.closing:
             self._drain(data)
             return
+        if self._resting and not self.paused:
+            data = self._serve_again(self.clearLineBuffer() + data)
+            if not data:
+                return
         self._begin()
         super().dataReceived(data)
+
+    def _serve_again(self, data: bytes) -> bytes:
+        """Serve the requests at the front whose heads came before. :return: the rest."""
+        while data and not self.paused and not self.closing:
+            found = self.heads.begin(data)
+            if found is None:
+                break
+            head, body, rest = found
+            begun = head.again(body)
+            if begun is not True:
+                if begun:
+                    self.begun = begun, head.status
+                else:
+                    self.heads.forget(head)
+                break
+            self.transport.write(self.site.accepted(self.isSecure(), head.status))
+            self._expect(IDLE)
+            data = rest
+        return data
 
     def lineReceived(self, line: bytes) -> None:
         """Read a line of a request's head."""
@@ -166,6 +214,7 @@ class BoundedChannel(HTTPChannel):
 
     def requestDone(self, request: Any) -> None:
         """Expect the next request, unless the connection is closing."""
+        self.heads.end()
         if self.closing:
             self.requests.remove(request)
             return
@@ -186,10 +235,15 @@ class BoundedChannel(HTTPChannel):
 
     def end(self) -> None:
         """Close when the request that is being served is answered, or at once where there is none."""
-        if self.requests and self._deadline is None:
+        if self.requests and self._due is None:
             self.persistent = 0
         else:
             self.loseConnection()
+
+    def leave(self) -> None:
+        """Another protocol has the connection from now on."""
+        self._forget_deadline()
+        self.transport = None
 
     def hold(self, length: int) -> None:
         """Count an answer that is about to be written, until the transport is rid of it.
@@ -227,7 +281,7 @@ class BoundedChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Forget the deadlines, and what was not sent."""
-        self._expect(None)
+        self._forget_deadline()
         self.paused = False
         self.let_go()
         super().connectionLost(reason)
@@ -247,20 +301,32 @@ class BoundedChannel(HTTPChannel):
 
     def _expect(self, seconds: float | None) -> None:
         """Close unless what is expected comes in time; None expects nothing."""
+        # A timer that is too early asks again when it fires: most deadlines are met, and few timers are set.
+        self._due = None if seconds is None else self.site.clock.seconds() + seconds
+        if self._due is not None and (self._deadline is None or self._deadline.getTime() > self._due):
+            self._forget_deadline(self._due)
+            self._deadline = self.callLater(seconds, self._late)
+
+    def _forget_deadline(self, due: float | None = None) -> None:
+        self._due = due
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        if seconds is not None:
-            self._deadline = self.callLater(seconds, self._late)
 
     def _late(self) -> None:
         """Close; a peer that was late already has ``abortTimeout`` seconds to read what is left."""
         self._deadline = None
-        self._close(self.abortTimeout)
+        if self._due is None:
+            return
+        left = self._due - self.site.clock.seconds()
+        if left > 0:
+            self._deadline = self.callLater(left, self._late)
+        else:
+            self._close(self.abortTimeout)
 
     def _close(self, patience: float) -> None:
         self.closing = True
-        self._expect(None)
+        self._forget_deadline()
         super().loseConnection()
         self._deadline = self.callLater(patience, self._abort)
 
@@ -289,8 +355,22 @@ class BoundedSite(Site):
         super().__init__(
             root, requestFactory=BoundedRequest, reactor=clock, timeout=None, parsePOSTFormSubmission=False
         )
+        self.root = root
+        self.clock = clock
         self.max_body = max_body
         self.budget = budget
+        self._accepted: dict[tuple[bool, int], bytes] = {}
+        self._accepted_at = 0
+
+    def accepted(self, is_secure: bool, status: int) -> bytes:
+        """An answer without a body, for a request that was served; the same all through a second."""
+        second = int(time())
+        if second != self._accepted_at:
+            self._accepted.clear()
+            self._accepted_at = second
+        if (is_secure, status) not in self._accepted:
+            self._accepted[is_secure, status] = bare_answer(status, datetimeToString(second), is_secure)
+        return self._accepted[is_secure, status]
 
     def startFactory(self) -> None:
         """Nothing to start."""

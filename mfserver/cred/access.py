@@ -130,12 +130,9 @@ class Access:
         :param key: any text that :func:`mfserver.records.is_thing_key` takes.
         :raises Overloaded: the thing's rights change faster than they can be read.
         """
-        key_digest = digest(self._secret, key)
-        known = self._digests.get(key_digest)
-        if known is not None and same(known.key, key):
-            if known.id in self._idle:
-                self._idle.move_to_end(known.id)
-            return known.id
+        known = self.known(key)
+        if known is not None:
+            return known
         return await self._look_up(lambda: self._store.by_key(key), lambda thing: same(thing.key, key))
 
     async def find_by_id(self, thing: ThingId) -> ThingId | None:
@@ -143,11 +140,24 @@ class Access:
 
         :raises Overloaded: the thing's rights change faster than they can be read.
         """
-        if thing in self._things:
-            if thing in self._idle:
-                self._idle.move_to_end(thing)
+        if self.is_known(thing):
             return thing
         return await self._look_up(lambda: self._store.by_id(thing), lambda found: found.id == thing)
+
+    def known(self, key: str) -> ThingId | None:
+        """:meth:`find` in memory alone."""
+        known = self._digests.get(digest(self._secret, key))
+        if known is None or not same(known.key, key):
+            return None
+        if known.id in self._idle:
+            self._idle.move_to_end(known.id)
+        return known.id
+
+    def is_known(self, thing: ThingId) -> bool:
+        """:meth:`find_by_id` in memory alone."""
+        if thing in self._idle:
+            self._idle.move_to_end(thing)
+        return thing in self._things
 
     def has_key(self, thing: ThingId, key: str) -> bool:
         """Whether a thing that was found in this turn of the reactor has this key; in constant time."""
@@ -213,6 +223,10 @@ class Access:
         if presence.peer is not None and presence.connection is not None:
             self._watch.add(login, presence.peer)
         return login
+
+    def avatar(self, thing: ThingId) -> ThingAvatar:
+        """A thing that was found in this turn of the reactor, for nothing that outlasts the turn."""
+        return ThingAvatar(thing, self._things[thing].channels)
 
     def live_things(self) -> int:
         """How many things have a live connection."""

@@ -64,11 +64,9 @@ class Attempts:
 
         Those who wait are let through one interval apart.
         """
-        if not self._records:
-            return succeed(None)
         records = [self._records[subject] for subject in subjects if subject in self._records]
         now = self._clock.seconds()
-        wait = max((record.paid_at - self._free - now for record in records), default=0.0)
+        wait = self._wait(records, now)
         if wait <= 0:
             return succeed(None)
         crowded = any(record.waiting >= self._max_waiting for record in records)
@@ -78,6 +76,11 @@ class Attempts:
             record.waiting += 1
             self._charge(record, now)
         return self._after(wait, records)
+
+    def is_free(self, *subjects: str) -> bool:
+        """See :meth:`mfserver.interfaces.IAttempts.is_free`."""
+        records = [self._records[subject] for subject in subjects if subject in self._records]
+        return not records or self._wait(records, self._clock.seconds()) <= 0
 
     def failed(self, *subjects: str) -> None:
         """Count a failed attempt of each."""
@@ -98,6 +101,10 @@ class Attempts:
         """
         for subject in subjects:
             self._records.pop(subject, None)
+
+    def _wait(self, records: list[_Record], now: float) -> float:
+        """Seconds until the next attempt may be made."""
+        return max((record.paid_at - self._free - now for record in records), default=0.0)
 
     def _charge(self, record: _Record, now: float) -> None:
         record.paid_at = min(max(record.paid_at, now) + self._interval, now + self._free + self._longest)

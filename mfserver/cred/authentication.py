@@ -14,7 +14,7 @@ from mfserver.cred.credentials import ClientCertificate, ThingKey, UserToken
 from mfserver.cred.identity import Identities
 from mfserver.cred.realm import Realm
 from mfserver.cred.tokens import TokenOwners
-from mfserver.errors import NotAuthorized, Unauthenticated
+from mfserver.errors import MFServerError, NotAuthorized, Unauthenticated
 from mfserver.interfaces import (
     IAttempts,
     IAuthenticator,
@@ -24,7 +24,7 @@ from mfserver.interfaces import (
     IUser,
     IUserAuthenticator,
 )
-from mfserver.records import Claims
+from mfserver.records import Claims, ThingId
 
 __all__ = ["Authenticator", "UserAuthenticator", "key_mode", "x509_mode"]
 
@@ -33,8 +33,9 @@ def key_mode(
     access: Access, owners: TokenOwners, attempts: IAttempts
 ) -> "tuple[Authenticator, UserAuthenticator]":
     """Things prove themselves with their keys; certificates are not looked at."""
-    portal = Portal(Realm(access), (ThingKeyChecker(access), UserTokenChecker(owners)))
-    return Authenticator(portal, _thing_key, attempts), UserAuthenticator(portal)
+    checker = ThingKeyChecker(access)
+    portal = Portal(Realm(access), (checker, UserTokenChecker(owners)))
+    return Authenticator(portal, _thing_key, attempts, access, checker.recognise), UserAuthenticator(portal)
 
 
 def x509_mode(
@@ -53,7 +54,8 @@ def x509_mode(
     """
     checker = ClientCertificateChecker(access, identities, now, certificate_only=certificate_only)
     portal = Portal(Realm(access), (checker, UserTokenChecker(owners)))
-    return Authenticator(portal, _client_certificate, attempts), UserAuthenticator(portal)
+    things = Authenticator(portal, _client_certificate, attempts, access, checker.recognise)
+    return things, UserAuthenticator(portal)
 
 
 @implementer(IAuthenticator)
@@ -69,10 +71,14 @@ class Authenticator:
         portal: Portal,
         credentials: Callable[[Claims, IPeer | None], tuple[ICredentials, IPeer | None]],
         attempts: IAttempts,
+        access: Access,
+        recognise: Callable[[Claims, IPeer | None], ThingId | None],
     ) -> None:
         self._portal = portal
         self._credentials = credentials
         self._attempts = attempts
+        self._access = access
+        self._recognise = recognise
 
     def authenticate(
         self, claims: Claims, peer: IPeer | None, connection: ILiveConnection | None
@@ -84,6 +90,16 @@ class Authenticator:
         :raises Overloaded: the thing has as many connections as it may.
         """
         return Deferred.fromCoroutine(self._authenticate(claims, peer, connection))
+
+    def recognise(self, claims: Claims, peer: IPeer | None) -> IThing | None:
+        """See :meth:`mfserver.interfaces.IAuthenticator.recognise`."""
+        if not self._attempts.is_free(subject(claims.address)):
+            return None
+        try:
+            thing = self._recognise(claims, peer)
+        except MFServerError:  # authenticate says what it is, and counts it
+            return None
+        return None if thing is None else IThing(self._access.avatar(thing))
 
     async def _authenticate(
         self, claims: Claims, peer: IPeer | None, connection: ILiveConnection | None

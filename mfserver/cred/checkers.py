@@ -18,6 +18,7 @@ from mfserver.cred.identity import CN, Identities, Identity
 from mfserver.cred.thing_keys import same
 from mfserver.cred.tokens import TokenOwners
 from mfserver.errors import NotAuthorized, Unauthenticated
+from mfserver.interfaces import IPeer
 from mfserver.records import Claims, ThingId, is_thing_key
 
 __all__ = ["ClientCertificateChecker", "ThingKeyChecker", "UserTokenChecker"]
@@ -43,14 +44,20 @@ class ThingKeyChecker:
         """
         return Deferred.fromCoroutine(self._thing(credentials.claims))
 
+    def recognise(self, claims: Claims, peer: IPeer | None) -> ThingId | None:
+        """The thing from memory alone; None where a look-up has to decide.
+
+        :raises MFServerError: as :meth:`requestAvatarId`.
+        """
+        if not claims.keys:
+            return None
+        key = _one_key(claims)
+        thing = self._access.known(key) if is_thing_key(key) else None
+        return None if thing is None else _agreed(claims, thing)
+
     async def _thing(self, claims: Claims) -> bytes | tuple[()]:
-        key, *others = claims.keys
-        if not all(same(key, other) for other in others):
-            raise NotAuthorized("the keys in this request differ")
-        thing = await self._access.find(key) if is_thing_key(key) else None
-        if thing is None or not _agrees(claims, thing):
-            raise Unauthenticated("unknown thing key")
-        return thing.encode()
+        key = _one_key(claims)
+        return _agreed(claims, await self._access.find(key) if is_thing_key(key) else None).encode()
 
 
 @implementer(ICredentialsChecker)
@@ -88,13 +95,39 @@ class ClientCertificateChecker:
         return Deferred.fromCoroutine(self._thing(credentials))
 
     async def _thing(self, credentials: IClientCertificate) -> bytes | tuple[()]:
-        claims = credentials.claims
-        identity = await self._identities.identity(credentials.peer)
+        claims, peer = credentials.claims, credentials.peer
+        identity = await self._identities.identity(peer)
+        claims = self._sufficient(claims, identity)
+        return self._confirmed(claims, peer, identity, await self._find(identity)).encode()
+
+    def recognise(self, claims: Claims, peer: IPeer | None) -> ThingId | None:
+        """The thing from memory alone; None where a look-up has to decide.
+
+        :raises MFServerError: as :meth:`requestAvatarId`.
+        """
+        identity = None if peer is None else self._identities.known(peer)
+        if peer is None or identity is None:
+            return None
+        claims = self._sufficient(claims, identity)
+        if identity.key is not None:
+            thing = self._access.known(identity.key)
+        else:
+            thing = identity.thing if identity.thing and self._access.is_known(identity.thing) else None
+        return None if thing is None else self._confirmed(claims, peer, identity, thing)
+
+    def _sufficient(self, claims: Claims, identity: Identity) -> Claims:
+        """What has to be said besides this certificate, which is not missing.
+
+        :raises NotAuthorized: it is.
+        """
         if self._certificate_only and identity.method != CN:
             claims = _without_needs(claims)
         if claims.needs_key and not claims.keys:
             raise NotAuthorized("the thing key is needed besides the client certificate")
-        thing = await self._find(identity)
+        return claims
+
+    def _confirmed(self, claims: Claims, peer: IPeer, identity: Identity, thing: ThingId | None) -> ThingId:
+        """The thing, if nothing that was said contradicts it."""
         if thing is None:
             raise NotAuthorized("the client certificate names no thing")
         if not all(self._access.has_key(thing, key) for key in claims.keys):
@@ -103,10 +136,10 @@ class ClientCertificateChecker:
             raise NotAuthorized("the thing id is missing or not the client certificate's")
         # Last, and with nothing to wait for after it: the certificate may have been revoked during the
         # look-ups, or the trust roots changed.
-        credentials.peer.verify(self._now())
-        if identity.method == CN and credentials.peer.tls_version == "TLSv1.2":
+        peer.verify(self._now())
+        if identity.method == CN and peer.tls_version == "TLSv1.2":
             self._warn_of_clear_certificate(thing)
-        return thing.encode()
+        return thing
 
     async def _find(self, identity: Identity) -> ThingId | None:
         if identity.key is not None:
@@ -143,6 +176,21 @@ class UserTokenChecker:
     async def _user(self, token: str) -> bytes | tuple[()]:
         user, by_api_key = await self._owners.owner(token)
         return f"{'key' if by_api_key else 'login'} {user.id} {user.email}".encode()
+
+
+def _one_key(claims: Claims) -> str:
+    """The key that was sent, however often. :raises NotAuthorized: several that differ."""
+    key, *others = claims.keys
+    if not all(same(key, other) for other in others):
+        raise NotAuthorized("the keys in this request differ")
+    return key
+
+
+def _agreed(claims: Claims, thing: ThingId | None) -> ThingId:
+    """The thing that has the key. :raises Unauthenticated: none has, or it has not the claimed id."""
+    if thing is None or not _agrees(claims, thing):
+        raise Unauthenticated("unknown thing key")
+    return thing
 
 
 def _agrees(claims: Claims, thing: ThingId) -> bool:

@@ -83,7 +83,19 @@ class Identities:
             or there is none.
         :raises Overloaded: what our records say of it changes faster than it can be read.
         """
-        record = await self._record(peer.fingerprint)
+        return self._decide(peer, await self._record(peer.fingerprint))
+
+    def known(self, peer: IPeer) -> Identity | None:
+        """:meth:`identity` from memory alone; None where our records have to be read.
+
+        :raises NotAuthorized: as there.
+        """
+        if peer.fingerprint not in self._known:
+            return None
+        return self._decide(peer, self._known[peer.fingerprint])
+
+    def _decide(self, peer: IPeer, record: CertificateRecord | None) -> Identity:
+        """The first identity that is present, or why it does not count."""
         state = ACTIVE if record is None else record.state(self._now())
         if record is not None and (FINGERPRINT in self._methods or state == REVOKED):
             if state != ACTIVE:

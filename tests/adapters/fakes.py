@@ -49,6 +49,7 @@ class Gate:
 
     :ivar things: by key.
     :ivar held: when a list, authentications wait in it until the test fires them.
+    :ivar recognised: the claims of those who were known again.
     :ivar peers: the certificates that came with the claims.
     :ivar on_login: told of each connection that is let in, before anybody else.
     :ivar logged_in: the connections of those who are in, by thing id.
@@ -59,6 +60,7 @@ class Gate:
         self.held: list[Callable[[], object]] | None = None
         self.logged_in: list[tuple[ThingId, ILiveConnection | None]] = []
         self.claims: list[Claims] = []
+        self.recognised: list[Claims] = []
         self.peers: list[IPeer | None] = []
         self.error: Exception | None = None
         self.on_login: Callable[[ILiveConnection], object] | None = None
@@ -73,6 +75,12 @@ class Gate:
         waiting: Deferred[tuple[IThing, Callable[[], None]]] = Deferred()
         self.held.append(lambda: self._decide(claims, connection).chainDeferred(waiting))
         return waiting
+
+    def recognise(self, claims: Claims, peer: IPeer | None) -> IThing | None:
+        if self.held is not None or self.error is not None or not claims.keys:
+            return None
+        self.recognised.append(claims)
+        return self.things.get(claims.keys[0])
 
     def _decide(self, claims: Claims, connection: ILiveConnection | None) -> "Deferred[Any]":
         if self.error is not None:

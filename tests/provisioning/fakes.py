@@ -112,6 +112,9 @@ class Attempts:
             return fail(SlowDown("too many attempts", 2.5))
         return succeed(None)
 
+    def is_free(self, *subjects: str) -> bool:
+        return all(self.failures.get(subject, 0) < self.limit for subject in subjects)
+
     def failed(self, *subjects: str) -> None:
         for subject in subjects:
             self.failures[subject] = self.failures.get(subject, 0) + 1
