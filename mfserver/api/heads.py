@@ -60,11 +60,11 @@ class Heads:
         self._heads: dict[bytes, _Head] = {}
         self._candidate: tuple[bytes, bytes, bytes] | None = None
 
-    def begin(self, data: bytes) -> "tuple[_Head, bytes, bytes] | None":
+    def begin(self, data: bytes) -> "tuple[_Head, int, int] | None":
         """Look at what begins with a request's first byte.
 
-        :return: the head that came before, this request's body and what came after it; None where the head is
-            another, or the request not all here.
+        :return: the head that came before, and where in the data this request's body begins and ends; None
+            where the head is another, or not all here.
         """
         end = data.find(_END) + len(_END)
         line_end = data.find(b"\r\n")
@@ -77,8 +77,7 @@ class Heads:
         if head is None or length is None:
             self._candidate = self._split(line, headers)
             return None
-        body = data[end : end + length]
-        return (head, body, data[end + length :]) if len(body) == length else None
+        return head, end, end + length
 
     def learn(self, again: Again, status: int) -> None:
         """Remember the head of the request that began last, if it can be."""

@@ -38,6 +38,8 @@ BODY: Final = 30.0
 BODY_RATE: Final = 4096
 #: Seconds to read on after an answer that came before the end of the body, so that the peer sees the answer.
 LINGER: Final = 2.0
+#: Bytes of a request whose head came before that are kept until its body is all there.
+WAITING: Final = 4096
 #: Bytes of an answer that are not counted: as much as a transport takes before it asks to wait.
 LONG: Final = 65_536
 #: Bytes of a body, where nothing else is said.
@@ -128,6 +130,8 @@ class BoundedChannel(HTTPChannel):
     _deadline: IDelayedCall | None = None
     _due: float | None = None
     _resting = False
+    _waiting = b""
+    _is_secure = False
     _unread = 0
     _unsent = 0
     address = ""
@@ -137,6 +141,7 @@ class BoundedChannel(HTTPChannel):
         """Expect the first request."""
         super().connectionMade()
         self.heads = Heads()
+        self._is_secure = super().isSecure()
         self.address = network(getattr(self.transport.getPeer(), "host", ""))
         self._expect(HEADERS)
 
@@ -145,30 +150,41 @@ class BoundedChannel(HTTPChannel):
         if self.closing:
             self._drain(data)
             return
-        if self._resting and not self.paused:
-            data = self._serve_again(self.clearLineBuffer() + data)
+        if self._resting:
+            data = self._serve_again(self._waiting + self.clearLineBuffer() + data)
             if not data:
                 return
         self._begin()
         super().dataReceived(data)
 
     def _serve_again(self, data: bytes) -> bytes:
-        """Serve the requests at the front whose heads came before. :return: the rest."""
+        """Serve the requests at the front whose heads came before, or wait for the rest of a body.
+
+        :return: what twisted.web has to look at.
+        """
+        is_late, self._waiting = bool(self._waiting), b""
         while data and not self.paused and not self.closing:
             found = self.heads.begin(data)
             if found is None:
                 break
-            head, body, rest = found
-            begun = head.again(body)
+            head, body, end = found
+            if len(data) < end <= WAITING:
+                self._waiting = data
+                if not is_late:
+                    self._expect(BODY)
+                return b""
+            if len(data) < end:
+                break
+            begun = head.again(data[body:end])
             if begun is not True:
                 if begun:
                     self.begun = begun, head.status
                 else:
                     self.heads.forget(head)
                 break
-            self.transport.write(self.site.accepted(self.isSecure(), head.status))
+            self.transport.write(self.site.accepted(self._is_secure, head.status))
             self._expect(IDLE)
-            data = rest
+            is_late, data = False, data[end:]
         return data
 
     def lineReceived(self, line: bytes) -> None:
@@ -245,6 +261,10 @@ class BoundedChannel(HTTPChannel):
         self._forget_deadline()
         self.transport = None
 
+    def isSecure(self) -> bool:
+        """Whether it is over TLS."""
+        return self._is_secure
+
     def hold(self, length: int) -> None:
         """Count an answer that is about to be written, until the transport is rid of it.
 
@@ -282,6 +302,7 @@ class BoundedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Forget the deadlines, and what was not sent."""
         self._forget_deadline()
+        self._waiting = b""
         self.paused = False
         self.let_go()
         super().connectionLost(reason)

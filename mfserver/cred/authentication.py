@@ -99,7 +99,7 @@ class Authenticator:
             thing = self._recognise(claims, peer)
         except MFServerError:  # authenticate says what it is, and counts it
             return None
-        return None if thing is None else IThing(self._access.avatar(thing))
+        return None if thing is None else self._access.avatar(thing)
 
     async def _authenticate(
         self, claims: Claims, peer: IPeer | None, connection: ILiveConnection | None
