@@ -14,8 +14,7 @@ from zope.interface import implementer
 
 from mfserver.adapters.mqtt_client import MQTTClient
 from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
-from mfserver.adapters.mqtt_unread import Unread
-from mfserver.turn import Turn
+from mfserver.adapters.mqtt_unread import SLICE, Unread
 from mfserver.address import network
 from mfserver.budget import Budget
 from mfserver.errors import MFServerError, Overloaded
@@ -40,6 +39,7 @@ from mfserver.mqtt.properties import SESSION_EXPIRY_INTERVAL
 from mfserver.records import ChannelId
 from mfserver.routing.sessions import Sessions
 from mfserver.tls.peer import peer_of
+from mfserver.turn import Turn
 
 __all__ = ["MQTTAdapter", "MQTTProtocol"]
 
@@ -91,6 +91,7 @@ class MQTTAdapter:
         self.is_over_limit = is_over_limit
         self.report = report
         self.clock = clock
+        self.seconds: Callable[[], float] = clock.seconds
         self.now = now
         self.dropped = 0
         self.connections: set[MQTTProtocol] = set()
@@ -154,7 +155,7 @@ class MQTTProtocol(Protocol):
     # --- Twisted's events ---
 
     def connectionMade(self) -> None:
-        self._connection = Connection(self._adapter.limits, self._adapter.clock.seconds())
+        self._connection = Connection(self._adapter.limits, self._adapter.seconds())
         if self._peer is None:
             self._peer = peer_of(self.transport)
         self._adapter.connections.add(self)
@@ -163,14 +164,23 @@ class MQTTProtocol(Protocol):
         self._watch_deadline()
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._over:
-            self._unread.add(data)
+        if self._over:
+            return
+        unread = self._unread
+        if unread.slices or self._is_feeding or not self._reading or len(data) > SLICE:
+            unread.add(data)
             self._read_on()
+            return
+        self._feed(data)
+        if unread.slices or self._is_lost:
+            self._read_on()
+        elif not self._over:
+            self._account()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """What came before is heard first, but for what comes from a client that we do not read on."""
         self._is_lost = True
-        if self._over or not (self._unread and self._reading):
+        if self._over or not (self._unread.slices and self._reading):
             self._end()
 
     def _end(self) -> None:
@@ -202,8 +212,9 @@ class MQTTProtocol(Protocol):
     def _account(self) -> None:
         """Count what is held for this client alone, and not as a message; of all clients that is bounded."""
         held = self._connection.held + self._unread.size
-        if self._client is not None:
-            held += self._client.held
+        client = self._client
+        if client is not None:
+            held += client.topics.size
         if held == self._held:
             return
         budget = self._adapter.budget
@@ -219,26 +230,36 @@ class MQTTProtocol(Protocol):
         """Write what the core has collected, and close after it where the core is done."""
         if self._over:
             return
-        data = self._connection.data_to_send()
+        connection = self._connection
+        data = connection.data_to_send()
         if data:
             self.transport.write(data)
-        if self._connection.closed:
-            self._over = True
-            if self._is_lost:
-                self._end()
-                return
-            self._unread.clear()
-            self._account()
-            self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)
-            self.transport.unregisterProducer()
-            # Unread bytes would make the system reset the connection, and our last words could be lost.
-            self.transport.resumeProducing()
-            self.transport.loseConnection()
-            self._leave()
+        if connection.closed:
+            self._close_transport()
             return
-        if self._client is not None:
-            self._client.flushed()
-        self._read_on()  # which counts what sending made the core hold, too
+        if data and self._client is not None:
+            self._client.session.pump()  # what there was to write is written: send more
+        if self._is_feeding:
+            return  # we are below what looks at the rest
+        if self._unread.slices or self._is_lost:
+            self._read_on()
+        else:
+            self._account()  # sending makes the core hold topics, too
+
+    def _close_transport(self) -> None:
+        """The core is done, and what it had to say is written."""
+        self._over = True
+        if self._is_lost:
+            self._end()
+            return
+        self._unread.clear()
+        self._account()
+        self._set_deadline(_CLOSE_SECONDS, self.transport.abortConnection)
+        self.transport.unregisterProducer()
+        # Unread bytes would make the system reset the connection, and our last words could be lost.
+        self.transport.resumeProducing()
+        self.transport.loseConnection()
+        self._leave()
 
     # --- IPushProducer: the transport tells whether the client reads ---
 
@@ -303,41 +324,53 @@ class MQTTProtocol(Protocol):
     def _read_on(self) -> None:
         """Let the core have what came, as long as we read: a few slices now, others have their turn too."""
         if self._is_feeding:
-            return  # we are below the loop that goes on with it
+            return  # we are below what goes on with it
+        unread = self._unread
+        for _ in range(_SLICES):
+            if self._over or not (unread.slices and self._reading):
+                break
+            self._feed(unread.take())
+        if self._over:
+            return
+        self._account()
+        if unread.slices and self._reading:
+            self._adapter.turn.add(self)
+        elif self._is_lost:
+            self._end()  # what is left of one that we do not read on is lost with it
+
+    def _feed(self, data: bytes) -> None:
+        """Let the core have these bytes, do what it says, and write what it answers."""
         self._is_feeding = True
         try:
-            for _ in range(_SLICES):
-                if self._over or not (self._unread and self._reading):
-                    break
-                data = self._unread.take()
-                self._walk(self._connection.receive_data(data, self._adapter.clock.seconds()))
-                self.flush()
+            events = self._connection.receive_data(data, self._adapter.seconds())
+            if events:
+                self._walk(events)
+            self.flush()
         except Exception:  # a mistake of ours: as after any other, whoever calls us logs it
             self._unread.clear()
             self.transport.abortConnection()
             raise
         finally:
             self._is_feeding = False
-            if self._is_lost and not self._unread:
+            if self._is_lost and not self._unread.slices:
                 self._end()
-        if self._over:
-            return
-        self._account()
-        if self._unread and self._reading:
-            self._adapter.turn.add(self)
-        elif self._is_lost:
-            self._end()  # what is left of one that we do not read on is lost with it
 
     def _walk(self, events: list[Any]) -> None:
         closed = self._connection.closed  # by one of these events
         for event in events:
             if self._over or self._is_failing:
                 return
-            receive = self._CLIENT_EVENTS.get(type(event))
-            if receive is None:
-                self._EVENTS[type(event)](self, event)
-            elif self._client is not None:
-                receive(self._client, event)
+            client, kind = self._client, type(event)
+            if kind not in _CLIENT_EVENTS:
+                self._EVENTS[kind](self, event)
+            elif client is None:
+                continue
+            elif kind is PublishReceived:
+                client.publish_received(event)
+            elif kind is PublishAcknowledged:
+                client.session.puback(event.packet_id)
+            else:
+                _CLIENT_EVENTS[kind](client, event)
         if self._connection.closed and not closed:
             self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
 
@@ -423,7 +456,7 @@ class MQTTProtocol(Protocol):
         if not self._reading:  # the client may have sent what we did not look at
             self._set_deadline(1.0, self._watch_deadline)
             return
-        now = self._adapter.clock.seconds()
+        now = self._adapter.seconds()
         self._walk(self._connection.check_deadline(now))
         self.flush()
         deadline = self._connection.next_deadline()
@@ -443,12 +476,15 @@ class MQTTProtocol(Protocol):
         DisconnectReceived: _disconnect_received,
         ConnectionFailed: _connection_failed,
     }
-    _CLIENT_EVENTS: ClassVar[dict[type, Callable[[MQTTClient, Any], None]]] = {
-        PublishReceived: MQTTClient.publish_received,
-        PublishReleased: MQTTClient.publish_released,
-        PublishAcknowledged: MQTTClient.publish_acknowledged,
-        PublishStored: MQTTClient.publish_stored,
-        PublishCompleted: MQTTClient.publish_completed,
-        SubscribeReceived: MQTTClient.subscribe_received,
-        UnsubscribeReceived: MQTTClient.unsubscribe_received,
-    }
+
+
+#: What an accepted client does.
+_CLIENT_EVENTS: Final[dict[type, Callable[[MQTTClient, Any], None]]] = {
+    PublishReceived: MQTTClient.publish_received,
+    PublishReleased: MQTTClient.publish_released,
+    PublishAcknowledged: MQTTClient.publish_acknowledged,
+    PublishStored: MQTTClient.publish_stored,
+    PublishCompleted: MQTTClient.publish_completed,
+    SubscribeReceived: MQTTClient.subscribe_received,
+    UnsubscribeReceived: MQTTClient.unsubscribe_received,
+}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
@@ -14,6 +14,7 @@ from mfserver.adapters.mqtt_messages import encoded_publish, incoming_message
 from mfserver.adapters.mqtt_topics import Topics
 from mfserver.errors import Invalid, Overloaded
 from mfserver.interfaces import IThing
+from mfserver.message import Message
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import (
@@ -28,11 +29,10 @@ from mfserver.mqtt.events import (
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Publish, Subscription
 from mfserver.mqtt.properties import SUBSCRIPTION_IDENTIFIER, is_payload_well_formed
-from mfserver.mqtt.session import Delivery
 from mfserver.records import ChannelId
 from mfserver.routing.sessions import ClientSession, Sessions
 from mfserver.routing.tree import Options
-from mfserver.topic import Topic, TopicFilter, parse_filter
+from mfserver.topic import TopicFilter, parse_filter
 
 __all__ = ["MQTTClient"]
 
@@ -57,8 +57,23 @@ class MQTTClient:
 
     _log = Logger()
 
+    __slots__ = (
+        "_answers",
+        "_connection",
+        "_disk",
+        "_form",
+        "_link",
+        "_now",
+        "_router",
+        "_sessions",
+        "_thing",
+        "_unreleased",
+        "is_resumed",
+        "session",
+        "topics",
+    )
+
     session: ClientSession
-    is_resumed = False
 
     def __init__(
         self,
@@ -69,26 +84,24 @@ class MQTTClient:
         limits: Limits,
         now: Callable[[], int],
     ) -> None:
-        self.thing = thing
+        self.is_resumed = False
+        self.topics = Topics(limits.topic_alias_maximum)
+        self._thing = thing
         self._connection = connection
         self._link = link
         self._sessions = sessions
         self._router = sessions.router
-        self._limits = limits
+        self._disk = sessions.journal
+        self._unreleased = _UNRELEASED * limits.receive_maximum
         self._now = now
-        self._topics = Topics(limits.topic_alias_maximum)
+        self._form = 8 if connection.version >= mqtt.MQTT_5_0 else 0  # see encoded_publish
         self._answers = Answers(
             link,
-            sessions.journal,
+            self._disk,
             limits.receive_maximum,
             self._not_kept,
             can_refuse=connection.version >= mqtt.MQTT_5_0,
         )
-
-    @property
-    def held(self) -> int:
-        """Bytes that are kept for what it publishes on."""
-        return self._topics.size
 
     def lost(self) -> None:
         """The network connection is over."""
@@ -98,20 +111,28 @@ class MQTTClient:
         """The thing may not use this channel any more."""
         self.session.channel_lost(channel)
 
-    def flushed(self) -> None:
-        """What there was to write is written: send more."""
-        self.session.pump()
-
     # --- what its session sends through it ------------------------------------------------------------------
 
     @property
     def is_writable(self) -> bool:
         return self._connection.is_writable
 
-    def send_publish(self, delivery: Delivery, dup: bool) -> bool:
+    def send_publish(
+        self,
+        message: Message,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        packet_id: int,
+        dup: bool = False,
+    ) -> bool:
         connection = self._connection
-        encoded = encoded_publish(delivery, connection.version, self._now())
-        sent = connection.send_publish(encoded, delivery.packet_id, dup)
+        encoded: Any = None
+        if not identifiers and not message.expires:  # what most get is there already
+            encoded = message.encoded.get(self._form + 4 * retain + qos)
+        if encoded is None:
+            encoded = encoded_publish(message, qos, retain, identifiers, connection.version, self._now)
+        sent = connection.send_publish(encoded, packet_id, dup)
         self._link.write_soon()
         return sent or connection.closed
 
@@ -129,46 +150,48 @@ class MQTTClient:
 
     def publish_received(self, event: PublishReceived) -> None:
         packet = event.packet
-        if packet.qos == 2 and packet.packet_id in self.session.state.received:
-            # [MQTT-4.3.3-10], of 3.1.1 [MQTT-4.3.3-2]. While its commit is under way the first one's answer
-            # stands before this; what came on an older connection was committed before CONNACK.
-            self._answer_publish(packet, None)
+        qos, properties = packet.qos, packet.properties
+        if qos == 2 and not self._takes_qos_2(packet):
             return
-        if packet.qos == 2 and len(self.session.state.received) >= _UNRELEASED * self._limits.receive_maximum:
-            self._link.fail(mqtt.RECEIVE_MAXIMUM_EXCEEDED, "it leaves too many QoS 2 messages unreleased")
-            return
-        topic = self._topics.parse(packet.topic)
-        if topic is None or topic.channel not in self.thing.channels:
+        topic = self.topics.known.get(packet.topic) or self.topics.parse(packet.topic)
+        if topic is None or topic.channel not in self._thing.channels:
             self._refuse_publish(packet, mqtt.NOT_AUTHORIZED, "the thing may not publish there")
-        elif not is_payload_well_formed(packet.properties, packet.payload):
+            return
+        if properties is not None and not is_payload_well_formed(properties, packet.payload):
             self._refuse_publish(packet, mqtt.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8")
-        else:
-            self._publish(packet, topic)
-
-    def _publish(self, packet: Publish, topic: Topic) -> None:
+            return
         message = incoming_message(
-            topic,
-            self.thing.id,
-            packet.payload,
-            packet.qos,
-            packet.retain,
-            packet.properties,
-            self._now(),
-            self.session,
+            topic, self._thing.id, packet.payload, qos, packet.retain, properties, self._now(), self.session
         )
-        journal = self._sessions.journal
+        stalled = self._disk.stalled
         try:
-            # A client that cannot be told why is made to wait; see Answers.
-            if not journal.stalled or self._connection.version >= mqtt.MQTT_5_0:
+            # Nothing else is ever refused. A client that cannot be told why is made to wait; see Answers.
+            if self._form if stalled else packet.retain:
                 self._router.check(message)
             published = self._router.publish(message)
         except Overloaded as error:
             self._refuse_publish(packet, mqtt.QUOTA_EXCEEDED, str(error))
             return
-        if packet.qos == 2:
+        if qos == 1 and published is None and self._answers.is_free:
+            self._connection.send_puback(packet.packet_id)  # nothing to wait for [MQTT-4.3.2-4]
+            return
+        if qos == 2:
             self.session.received(packet.packet_id)  # in the same commit as the message
             published = _both(published, self._committed())
         self._answer_publish(packet, published)
+
+    def _takes_qos_2(self, packet: Publish) -> bool:
+        """Whether it is neither one that was taken already nor one too many; else it is answered."""
+        received = self.session.state.received
+        if packet.packet_id in received:
+            # [MQTT-4.3.3-10], of 3.1.1 [MQTT-4.3.3-2]. While its commit is under way the first one's answer
+            # stands before this; what came on an older connection was committed before CONNACK.
+            self._answer_publish(packet, None)
+            return False
+        if len(received) >= self._unreleased:
+            self._link.fail(mqtt.RECEIVE_MAXIMUM_EXCEEDED, "it leaves too many QoS 2 messages unreleased")
+            return False
+        return True
 
     def _answer_publish(self, packet: Publish, published: Deferred[None] | None) -> None:
         """PUBACK, PUBREC or nothing, after everything that the message must survive in is committed.
@@ -202,12 +225,14 @@ class MQTTClient:
         if self._connection.version < mqtt.MQTT_5_0 or not packet.qos:
             self._link.fail(code, reason)  # [MQTT-3.3.5-2]
             return
-        send = self._connection.send_puback if packet.qos == 1 else self._connection.send_pubrec
+        send: Callable[[int, int, str], None] = (
+            self._connection.send_puback if packet.qos == 1 else self._connection.send_pubrec
+        )
         self._answers.add(None, partial(send, packet.packet_id, code, reason))
 
     def _committed(self) -> Deferred[None] | None:
         """What this session promises now has to wait for that, if for anything."""
-        return self._sessions.journal.committed() if self.session.is_kept else None
+        return self._disk.committed() if self.session.is_kept else None
 
     def _not_kept(self, failure: Failure) -> None:
         """It could not be committed: the client must send it again, so it gets no acknowledgement.
@@ -240,7 +265,7 @@ class MQTTClient:
             identifiers = (int(str(packet.properties[SUBSCRIPTION_IDENTIFIER])),)
         codes: list[int] = []
         wanted: list[tuple[TopicFilter, Options]] = []
-        before = self._sessions.journal.position
+        before = self._disk.position
         for subscription in packet.subscriptions:  # [MQTT-3.8.4-5], of 3.1.1 [MQTT-3.8.4-4]
             codes.append(self._subscribe(subscription, identifiers, wanted))
         self._answers.add(
@@ -267,7 +292,7 @@ class MQTTClient:
             parsed = parse_filter(subscription.topic_filter)
         except Invalid:
             return mqtt.TOPIC_FILTER_INVALID
-        if parsed.channel not in self.thing.channels:
+        if parsed.channel not in self._thing.channels:
             return mqtt.NOT_AUTHORIZED
         options = Options(
             subscription.qos, subscription.no_local, subscription.retain_as_published, identifiers
@@ -283,7 +308,7 @@ class MQTTClient:
 
     def unsubscribe_received(self, event: UnsubscribeReceived) -> None:
         packet = event.packet
-        before = self._sessions.journal.position
+        before = self._disk.position
         codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]  # [MQTT-3.10.4-6]
         self._answers.add(
             self._committed_since(before), partial(self._connection.send_unsuback, packet.packet_id, codes)
@@ -298,8 +323,7 @@ class MQTTClient:
         return mqtt.SUCCESS if removed else mqtt.NO_SUBSCRIPTION_EXISTED
 
     def _committed_since(self, position: int) -> Deferred[None] | None:
-        journal = self._sessions.journal
-        return None if journal.position == position else journal.committed()
+        return None if self._disk.position == position else self._disk.committed()
 
 
 def _nothing() -> None:

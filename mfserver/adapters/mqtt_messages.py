@@ -1,5 +1,6 @@
 """What an MQTT packet and a message are to each other."""
 
+from collections.abc import Callable
 from typing import Final
 
 from mfserver import message
@@ -13,7 +14,6 @@ from mfserver.mqtt.properties import (
     SUBSCRIPTION_IDENTIFIER,
     message_properties,
 )
-from mfserver.mqtt.session import Delivery
 from mfserver.records import ThingId
 from mfserver.topic import Topic
 
@@ -37,9 +37,11 @@ def incoming_message(
     :param now: nanoseconds since 1970.
     :param origin: the session that publishes it, for "no local" subscriptions.
     """
-    travelling = message_properties(properties)
+    travelling = None
     content_type = topic.content_type
     expires = 0
+    if properties is not None:
+        travelling = message_properties(properties)
     if travelling is not None:
         content_type = str(travelling.get(CONTENT_TYPE, content_type))
         interval = travelling.get(MESSAGE_EXPIRY_INTERVAL)
@@ -62,7 +64,14 @@ def incoming_message(
     )
 
 
-def encoded_publish(delivery: Delivery, version: int, now: int) -> EncodedPublish:
+def encoded_publish(
+    message: Message,
+    qos: int,
+    retain: bool,
+    identifiers: tuple[int, ...],
+    version: int,
+    now: Callable[[], int],
+) -> EncodedPublish:
     """The PUBLISH that takes a message to a client.
 
     It is encoded once for all who get it in the same form: those of one version, QoS and RETAIN flag without
@@ -70,28 +79,25 @@ def encoded_publish(delivery: Delivery, version: int, now: int) -> EncodedPublis
 
     :param now: nanoseconds since 1970.
     """
-    message: Message = delivery.message
     is_5 = version >= MQTT_5_0
-    identifiers = delivery.identifiers if is_5 else ()
-    waited = (now - message.created) // _SECOND if is_5 and message.expires else 0
-    if identifiers or waited > 0:
-        return _encode(message, delivery, _properties(message, identifiers, waited), MQTT_5_0)
-    key = 8 * is_5 + 4 * delivery.retain + delivery.qos
+    if is_5 and (identifiers or message.expires):
+        waited = (now() - message.created) // _SECOND if message.expires else 0
+        if identifiers or waited > 0:
+            return _encode(message, qos, retain, _properties(message, identifiers, waited), MQTT_5_0)
+    key = 8 * is_5 + 4 * retain + qos
     cached = message.encoded.get(key)
     if isinstance(cached, EncodedPublish):
         return cached
     properties = _properties(message, (), 0) if is_5 else None
-    encoded = _encode(message, delivery, properties, MQTT_5_0 if is_5 else MQTT_3_1_1)
+    encoded = _encode(message, qos, retain, properties, MQTT_5_0 if is_5 else MQTT_3_1_1)
     message.encoded[key] = encoded
     return encoded
 
 
 def _encode(
-    message: Message, delivery: Delivery, properties: Properties | None, version: int
+    message: Message, qos: int, retain: bool, properties: Properties | None, version: int
 ) -> EncodedPublish:
-    return encode_publish_parts(
-        version, message.topic, message.payload, delivery.qos, delivery.retain, properties=properties
-    )
+    return encode_publish_parts(version, message.topic, message.payload, qos, retain, properties=properties)
 
 
 def _properties(message: Message, identifiers: tuple[int, ...], waited: int) -> Properties | None:

@@ -1,4 +1,4 @@
-"""The topics that an MQTT client publishes on: a long one is parsed once, as an alias may repeat it."""
+"""The topics that an MQTT client publishes on: each is parsed once, as the same few come again and again."""
 
 from collections import OrderedDict
 from typing import Final
@@ -8,38 +8,57 @@ from mfserver.topic import Topic, parse
 
 __all__ = ["Topics"]
 
-#: Characters of a topic name that is parsed anew each time: that costs less than it does to receive it.
+#: Characters of a topic name that is not counted where it is kept.
 _SHORT: Final = 256
+#: Short ones that are kept of one client: what most have, and so few that they count as part of it.
+_FEW: Final = 4
 #: A parsed topic holds its name about three times.
 _TIMES: Final = 3
 
 
 class Topics:
-    """Parsed topics by their names; the latest that are long.
+    """Parsed topics by their names: a few short ones, and the latest long ones, as an alias may repeat one.
 
-    :param maximum: how many there are at most.
-    :ivar size: bytes that they hold, about.
+    :param maximum: how many long ones there are at most.
+    :ivar known: the short ones; look here before you call :meth:`parse`.
+    :ivar size: bytes that the long ones hold, about.
     """
 
-    __slots__ = ("_maximum", "_topics", "size")
+    __slots__ = ("_long", "_maximum", "known", "size")
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self._topics: OrderedDict[str, Topic | None] = OrderedDict()
+        self._long: OrderedDict[str, Topic | None] | None = None
+        self.known: dict[str, Topic] = _NONE
         self.size = 0
 
     def parse(self, name: str) -> Topic | None:
         """The topic; None where the name is none of ours."""
-        if len(name) <= _SHORT:
-            return _parse(name)
-        if name in self._topics:
-            return self._topics[name]
-        topic = self._topics[name] = _parse(name)
+        if len(name) > _SHORT:
+            return self._parse_long(name)
+        topic = _parse(name)
+        if topic is not None:
+            if len(self.known) in (0, _FEW):
+                self.known = {}  # whoever has more than a few begins anew
+            self.known[name] = topic
+        return topic
+
+    def _parse_long(self, name: str) -> Topic | None:
+        known = self._long
+        if known is None:
+            known = self._long = OrderedDict()
+        if name in known:
+            return known[name]
+        topic = known[name] = _parse(name)
         self.size += _TIMES * len(name)
-        if len(self._topics) > self._maximum:
-            oldest, _ = self._topics.popitem(last=False)
+        if len(known) > self._maximum:
+            oldest, _ = known.popitem(last=False)
             self.size -= _TIMES * len(oldest)
         return topic
+
+
+#: Of all who have published nothing: nothing is ever put here.
+_NONE: Final[dict[str, Topic]] = {}
 
 
 def _parse(name: str) -> Topic | None:

@@ -3,48 +3,55 @@
 from collections import deque
 from typing import Final
 
-__all__ = ["Unread"]
+__all__ = ["SLICE", "Unread"]
 
 #: Bytes that are looked at at once: what they make happen stands in memory all together, and a packet of a
 #: few bytes makes an event of a hundred.
-_SLICE: Final = 16_384
+SLICE: Final = 16_384
 
 
 class Unread:
     """Bytes in slices, in their order.
 
+    :ivar slices: what there is, for a look at whether there is any.
     :ivar size: how many there are.
     """
 
-    __slots__ = ("_slices", "size")
+    __slots__ = ("size", "slices")
 
     def __init__(self) -> None:
-        self._slices: deque[bytes] = deque()
+        self.slices: deque[bytes] | None = None  # while there is none: an empty one takes 760 bytes
         self.size = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._slices)
 
     def add(self, data: bytes) -> None:
         """Put bytes behind the others."""
         self.size += len(data)
-        if len(data) <= _SLICE:
-            self._slices.append(data)
+        slices = self._some()
+        if len(data) <= SLICE:
+            slices.append(data)
             return
-        for start in range(0, len(data), _SLICE):
-            self._slices.append(data[start : start + _SLICE])
+        for start in range(0, len(data), SLICE):
+            slices.append(data[start : start + SLICE])
 
     def look_again(self) -> None:
         """Put an empty slice before the others: there may be something left of those that were taken."""
-        self._slices.appendleft(b"")
+        self._some().appendleft(b"")
 
     def take(self) -> bytes:
         """Take out the first slice."""
-        data = self._slices.popleft()
+        slices = self._some()
+        data = slices.popleft()
         self.size -= len(data)
+        if not slices:
+            self.slices = None
         return data
 
     def clear(self) -> None:
         """Forget all of it."""
-        self._slices.clear()
+        self.slices = None
         self.size = 0
+
+    def _some(self) -> deque[bytes]:
+        if self.slices is None:
+            self.slices = deque()
+        return self.slices

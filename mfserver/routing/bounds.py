@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mfserver.interfaces import ISessionStore
-from mfserver.mqtt.session import Delivery
+from mfserver.message import Message
 from mfserver.routing.journal import Journal
 
 __all__ = ["Bounds", "Client", "Shared"]
@@ -70,7 +70,15 @@ class Client(Protocol):
     def is_writable(self) -> bool:
         """Whether it takes more now; its session is pumped when it does again."""
 
-    def send_publish(self, delivery: Delivery, dup: bool) -> bool:
+    def send_publish(
+        self,
+        message: Message,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        packet_id: int,
+        dup: bool = False,
+    ) -> bool:
         """Send a PUBLISH. :return: False where this client can never have it: it is longer than it takes."""
 
     def send_pubrel(self, packet_id: int, reason_code: int) -> None:

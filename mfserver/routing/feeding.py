@@ -40,6 +40,8 @@ class Feeding:
     :param give: called with each message, the QoS that it is sent at, and the subscription's identifiers.
     """
 
+    __slots__ = ("_call", "_feeds", "_give", "_shared", "_takes")
+
     def __init__(
         self,
         shared: Shared,
@@ -49,18 +51,20 @@ class Feeding:
         self._shared = shared
         self._takes = takes
         self._give = give
-        self._feeds: deque[_Feed] = deque()
+        self._feeds: deque[_Feed] | None = None  # while there is none: an empty one takes 760 bytes
         self._call: IDelayedCall | None = None
 
     def __len__(self) -> int:
         """How many subscriptions have not brought everything."""
-        return len(self._feeds)
+        return len(self._feeds or ())
 
     def add(self, found: Found, qos: int, identifiers: tuple[int, ...]) -> bool:
         """Bring what a subscription finds, behind what the others do, from the next turn of the reactor on.
 
         :return: False where too many have not brought everything.
         """
+        if self._feeds is None:
+            self._feeds = deque()
         if len(self._feeds) >= _MANY:
             return False
         self._feeds.append(_Feed(found, qos, identifiers))
@@ -70,24 +74,26 @@ class Feeding:
 
     def bring_older(self, channel: str, levels: tuple[str, ...]) -> None:
         """A message comes on this topic: what still waits of it goes first."""
-        for feed in list(self._feeds):
+        for feed in list(self._feeds or ()):
             message = feed.found.take(channel, levels)
             if message is not None:
                 self._give(message, min(feed.qos, message.qos), feed.identifiers)
 
-    def detach(self, is_kept: bool) -> None:
-        """The client is gone: go on with what its session keeps without it."""
-        self._feeds = deque(feed for feed in self._feeds if is_kept and feed.qos)
+    def detach(self, is_kept: bool) -> bool:
+        """The client is gone: go on with what its session keeps without it. :return: whether there is any."""
+        self._feeds = deque(feed for feed in self._feeds or () if is_kept and feed.qos) or None
         if not self._feeds and self._call is not None:
             self._call.cancel()
             self._call = None
         elif self._feeds and self._call is None:
             self._call = self._shared.clock.callLater(0, self._bring_some)
+        return self._feeds is not None
 
-    def go_on(self) -> None:
-        """Bring some, if no turn for more is waited for."""
+    def go_on(self) -> bool:
+        """Bring some, if no turn for more is waited for. :return: whether there is more."""
         if self._call is None and self._feeds:
             self._bring_some()
+        return bool(self._feeds)
 
     def _bring_some(self) -> None:
         self._call = None
@@ -105,5 +111,6 @@ class Feeding:
                 self._give(message, min(feed.qos, message.qos), feed.identifiers)
             elif feed.found.is_over:
                 self._feeds.popleft()
+                self._feeds = self._feeds or None
         if self._feeds:
             self._call = self._shared.clock.callLater(0, self._bring_some)

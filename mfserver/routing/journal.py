@@ -34,6 +34,7 @@ class Journal:
     :param clock: an ``IReactorTime``.
     :param next_session: see :class:`mfserver.durable.Kept`; likewise ``next_message``.
     :ivar position: grows with every change that an acknowledgement has to wait for.
+    :ivar congested: more waits for the disk than it takes: read no more from those who publish.
     :ivar stalled: the last commit failed, and has not succeeded since.
     """
 
@@ -52,17 +53,13 @@ class Journal:
         self._under_way: list[Deferred[None]] | None = None
         self._scheduled: IDelayedCall | None = None
         self.position = 0
+        self.congested = False
         self.stalled = False
 
     def number_from(self, next_session: int, next_message: int) -> None:
         """Give no number again that was found on the disk."""
         self._next_session = max(self._next_session, next_session)
         self._next_message = max(self._next_message, next_message)
-
-    @property
-    def congested(self) -> bool:
-        """Whether more waits for the disk than it takes: read no more from those who publish."""
-        return self._changes.size > _HIGH_WATER_BYTES or self._count > _HIGH_WATER_CHANGES
 
     def committed(self) -> "Deferred[None] | None":
         """None when everything recorded is on the disk, else a Deferred that fires when it is.
@@ -149,6 +146,7 @@ class Journal:
         if waited_for:
             self.position += 1
         self._count += 1
+        self.congested = self._count > _HIGH_WATER_CHANGES or self._changes.size > _HIGH_WATER_BYTES
         if self._under_way is None:
             self._schedule()
 
@@ -164,7 +162,7 @@ class Journal:
 
     def _commit(self) -> None:
         self._scheduled = None
-        batch, self._changes, self._count = self._changes, Changes(), 0
+        batch, self._changes, self._count, self.congested = self._changes, Changes(), 0, False
         waiters, self._waiters = self._waiters, []
         self._under_way = waiters
         self._write(batch)

@@ -121,17 +121,12 @@ class Router:
         To each at once, and to every session whether its client is there or not [MQTT-4.5.0-1]: so all get
         the messages of a publisher in the order that they came in [MQTT-4.6.0-5] [MQTT-4.6.0-6].
         """
-        channel, qos, retain, origin = message.channel, message.qos, message.retain, message.origin
+        channel, qos, retain = message.channel, message.qos, message.retain
         if retain and self.retained is not None:  # [MQTT-3.3.1-8], of 3.1.1 [MQTT-3.3.1-12]
             self.retained.keep(message)
-        found, groups = self._exact.match(channel, message.levels, origin)
-        levels = message.subtopic.split(".") if message.subtopic else []
-        for subscriber, options in self._normal.match(channel, levels, origin)[0].items():
-            other = found.get(subscriber)
-            found[subscriber] = options if other is None else other.joined(options)
-        receivers: Iterable[tuple[ISubscriber, Options]] = found.items()
-        if groups:
-            receivers = chain(receivers, next_members(groups, channel))
+        if channel not in self._exact.channels and channel not in self._normal.channels:
+            return
+        receivers = self._receivers(message)
         for subscriber, options in receivers:
             try:
                 if channel in subscriber.thing.channels:
@@ -142,6 +137,17 @@ class Router:
                     subscriber.deliver(message, lower, retained, options.identifiers)  # [MQTT-3.3.4-3]
             except Exception:
                 self._log.failure("a subscriber failed to take a message in")
+
+    def _receivers(self, message: Message) -> Iterable[tuple[ISubscriber, Options]]:
+        """Whose subscriptions match, and what they ask for."""
+        channel, origin = message.channel, message.origin
+        found, groups = self._exact.match(channel, message.levels, origin)
+        if channel in self._normal.channels:
+            levels = message.subtopic.split(".") if message.subtopic else []
+            for subscriber, options in self._normal.match(channel, levels, origin)[0].items():
+                other = found.get(subscriber)
+                found[subscriber] = options if other is None else other.joined(options)
+        return chain(found.items(), next_members(groups, channel)) if groups else found.items()
 
 
 def _cost(topic_filter: TopicFilter) -> int:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mfserver.durable import PUBLISHED, RELEASED, Backlog, KeptDelivery, SessionKey
+from mfserver.durable import PUBLISHED, RELEASED, Backlog, SessionKey
 from mfserver.interfaces import ISubscriber, IThing
 from mfserver.message import Message
 from mfserver.mqtt.constants import PACKET_IDENTIFIER_NOT_FOUND, SUCCESS
@@ -23,18 +23,16 @@ from mfserver.records import ChannelId
 from mfserver.routing.bounds import Bounds, Client, Shared
 from mfserver.routing.feeding import Feeding
 from mfserver.routing.queue import Queue
+from mfserver.routing.reading import Reading
 from mfserver.routing.retained import Found
 
 __all__ = ["Bounds", "Client", "ClientSession", "Shared"]
 
 #: What a message costs besides its size: objects, rows, a usual topic.
 _OVERHEAD: Final = 256
-#: Deliveries that are read from the disk at once.
-_PAGE: Final = 100
-#: While fewer wait in memory, more are read.
-_FEW: Final = 25
-#: Seconds until a queue that could not be read is asked for again.
-_RETRY: Final = 1.0
+#: What is in flight at QoS 1 to a client whose session ends with its connection: nothing has to be remembered
+#: of it but its packet identifier, as it is never sent again.
+_SENT: Final = Delivery(0, 1)
 
 
 @implementer(ISubscriber)
@@ -53,6 +51,25 @@ class ClientSession:
     """
 
     _log = Logger()
+
+    __slots__ = (
+        "_direct",
+        "_feeding",
+        "_is_pumping",
+        "_reading",
+        "_releasing",
+        "_resend",
+        "_shared",
+        "client",
+        "client_id",
+        "expiry",
+        "holder",
+        "is_over",
+        "key",
+        "state",
+        "thing",
+        "was_told",
+    )
 
     def __init__(
         self,
@@ -73,19 +90,20 @@ class ClientSession:
         self.is_over = False
         self.was_told = False
         self._shared = shared
-        self._queue = Queue(shared, key, backlog or Backlog(), self._dropped, f"thing {thing.id}")
-        # Everything up to here that is on the disk stands in memory too, or is over.
-        self._loaded = self._queue.last
-        self._is_loading = False
-        # What came while the page was read that is under way; None where that became too much.
-        self._tail: list[Delivery] | None = None
-        self._tail_bytes = 0
+        # The client of a session that touches no disk.
+        self._direct: Client | None = None
         self._is_pumping = False
         # By packet identifier: what is in flight and has not been sent on this connection yet.
         self._resend: dict[int, Delivery] = {}
         # Those whose PUBREL waits for its commit.
-        self._releasing: set[int] = set()
-        self._feeding = Feeding(shared, self._takes_retained, self._take_retained)
+        self._releasing: set[int] | None = None
+        # While a new subscription has not brought all its retained messages.
+        self._feeding: Feeding | None = None
+        # What is on the disk; None of a session that touches none.
+        self._reading: Reading | None = None
+        if key:
+            queue = Queue(shared, key, backlog or Backlog(), self._dropped, thing)
+            self._reading = Reading(shared, key, queue, self.state, self._resend, self._wait, self.pump)
 
     @property
     def is_kept(self) -> bool:
@@ -95,12 +113,12 @@ class ClientSession:
     @property
     def count(self) -> int:
         """Messages of it on the disk."""
-        return self._queue.count
+        return 0 if self._reading is None else self._reading.queue.count
 
     @property
     def size(self) -> int:
         """Their bytes."""
-        return self._queue.size
+        return 0 if self._reading is None else self._reading.queue.size
 
     # --- the connection -----------------------------------------------------------------------------------
 
@@ -112,17 +130,21 @@ class ClientSession:
         self.client = client
         self.was_told = True
         self.state.send_quota = send_quota
-        if self.is_kept:
-            self._loaded = 0 if self.count else self._queue.last
+        if self._reading is None:
+            self._direct = client
+        else:
+            self._reading.begin(client)
         self.pump()
 
     def detach(self) -> None:
         """The network connection is over. What is on the disk is all that a session that is kept keeps."""
-        self.holder = self.client = None
-        self._is_loading, self._tail = False, None
-        self._feeding.detach(self.is_kept)
+        self.holder = self.client = self._direct = None
+        if self._reading is not None:
+            self._reading.stop()
+        if self._feeding is not None and not self._feeding.detach(self.is_kept):
+            self._feeding = None
         self._resend.clear()
-        self._releasing.clear()
+        self._releasing = None
         self.state.in_flight.clear()
         waiting = self.state.discard(lambda _: True)
         if self.is_kept and self._shared.bounds.queue_qos0:
@@ -142,9 +164,27 @@ class ClientSession:
         return self._is_complete and self._can_send() and len(self.state.in_flight) < self.state.send_quota
 
     def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
-        if self._feeding:
+        if self._direct is not None and self._feeding is None and qos < 2 and not message.expires:
+            # The straight way, of most: the right to it was asked for just now, and nothing is kept of it.
+            if self._can_send() and self._send_direct(self._direct, message, qos, retain, identifiers):
+                return
+        elif self._feeding is not None:
             self._feeding.bring_older(message.channel, message.levels)
         self._take_in_turn(message, qos, retain, identifiers)
+
+    def _send_direct(
+        self, client: Client, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]
+    ) -> bool:
+        """Send what came this moment. :return: False where too much is in flight."""
+        packet_id = 0
+        if qos:
+            packet_id = self.state.take_packet_id()
+            if not packet_id:
+                return False
+            self.state.in_flight[packet_id] = _SENT
+        if not client.send_publish(message, qos, retain, identifiers, packet_id) and packet_id:
+            self.state.in_flight.pop(packet_id, None)  # too long for this client [MQTT-3.1.2-25]
+        return True
 
     def _take_in_turn(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         delivery = Delivery(message, qos, retain, identifiers, message.size + _OVERHEAD)
@@ -158,7 +198,11 @@ class ClientSession:
 
         What is kept goes to the disk, as fast as that takes it.
         """
-        if self.client is not None and not self._feeding.add(found, qos, identifiers):
+        if self.client is None:
+            return
+        if self._feeding is None:
+            self._feeding = Feeding(self._shared, self._takes_retained, self._take_retained)
+        if not self._feeding.add(found, qos, identifiers):
             self.client.too_slow()
 
     def _takes_retained(self, qos: int) -> bool:
@@ -197,7 +241,7 @@ class ClientSession:
         elif not was_released:
             self._resend.pop(packet_id, None)
             self._release(delivery)
-        elif packet_id not in self._releasing:
+        elif packet_id not in (self._releasing or ()):
             client.send_pubrel(packet_id, SUCCESS)
 
     def pubcomp(self, packet_id: int) -> None:
@@ -207,8 +251,10 @@ class ClientSession:
     def _answered(self, packet_id: int, delivery: Delivery | None) -> None:
         """The client ended a delivery, perhaps one that was to be sent again; None: it ended none."""
         if delivery is not None:
-            self._resend.pop(packet_id, None)
-            self._finish(delivery)
+            if self._resend:
+                self._resend.pop(packet_id, None)
+            if self._reading is not None and delivery.sequence:
+                self._reading.queue.finish(delivery)
             self.pump()
 
     # --- what the client publishes --------------------------------------------------------------------------
@@ -233,13 +279,14 @@ class ClientSession:
     @property
     def _is_complete(self) -> bool:
         """Whether everything that is on the disk stands in memory too."""
-        return self._loaded == self._queue.last
+        return self._reading is None or self._reading.is_complete
 
     def _is_behind(self) -> bool:
         """Whether a message at QoS 0 has to wait on the disk: for the client, or for older ones there."""
         if self.client is None:
             return self._shared.bounds.queue_qos0
-        return self._queue.has_qos0() and not self._is_complete
+        reading = self._reading
+        return reading is not None and reading.queue.has_qos0() and not reading.is_complete
 
     def _can_send(self) -> bool:
         """Whether what comes now may leave now: the client takes it, and nothing older waits."""
@@ -270,20 +317,22 @@ class ClientSession:
 
     def _keep(self, delivery: Delivery) -> None:
         """Put a message on the disk, and send it at once where it is its turn."""
-        state, is_complete = self.state, self._is_complete
-        kept = self._queue.add(delivery)
+        state, reading = self.state, self._reading
+        assert reading is not None
+        is_complete = reading.is_complete
+        kept = reading.queue.add(delivery)
         if kept is None or self.client is None:
             return
         if not is_complete:
-            self._follow(delivery)
+            reading.follow(delivery)
         elif self._can_send() and state.begin(delivery):
-            self._loaded = self._queue.last
+            reading.caught_up()
             kept.packet_id, kept.state = delivery.packet_id, PUBLISHED
             self._publish(delivery)
         elif not state.waiting or state.waiting_bytes + delivery.size <= self._shared.bounds.memory:
-            self._loaded = self._queue.last
+            reading.caught_up()
             state.enqueue(delivery)
-        self._load()
+        reading.go_on()
 
     def _dropped(self, sequence: int) -> None:
         """Its queue dropped a message at QoS 0, which may wait in memory, too."""
@@ -312,7 +361,11 @@ class ClientSession:
         message: Message = delivery.message
         is_over = not dup and message.expires and message.expires <= self._shared.now()  # [MQTT-3.3.2-5]
         if (
-            message.channel in self.thing.channels and not is_over and client.send_publish(delivery, dup)
+            message.channel in self.thing.channels
+            and not is_over
+            and client.send_publish(
+                message, delivery.qos, delivery.retain, delivery.identifiers, delivery.packet_id, dup
+            )
         ):  # too long for this client else [MQTT-3.1.2-25]
             if delivery.qos:
                 delivery.message = message.key  # it may take long to acknowledge it
@@ -331,12 +384,15 @@ class ClientSession:
         if not self.is_kept:
             client.send_pubrel(packet_id, SUCCESS)
             return
+        if self._releasing is None:
+            self._releasing = set()
         self._releasing.add(packet_id)
         self._shared.journal.move(self.key, delivery.sequence, packet_id, RELEASED)
         self._after_commit(partial(self._send_pubrel, client, packet_id))
 
     def _send_pubrel(self, client: Client, packet_id: int) -> None:
-        self._releasing.discard(packet_id)
+        if self._releasing is not None:
+            self._releasing.discard(packet_id)
         client.send_pubrel(packet_id, SUCCESS)
 
     def _after_commit(self, send: Callable[[], None]) -> None:
@@ -362,19 +418,22 @@ class ClientSession:
         """A delivery is over."""
         if delivery.packet_id:
             self.state.in_flight.pop(delivery.packet_id, None)
-        if delivery.sequence:
-            self._queue.finish(delivery)
+        if self._reading is not None and delivery.sequence:
+            self._reading.queue.finish(delivery)
 
     def pump(self) -> None:
         """Send what waits as far as the client takes it."""
-        if self._is_pumping or self.client is None:
+        client = self.client
+        if self._is_pumping or client is None:
             return
-        self._is_pumping = True
-        try:
-            self._pump(self.client)
-        finally:
-            self._is_pumping = False
-        self._load()
+        if self.state.waiting or self._resend or self._feeding is not None:
+            self._is_pumping = True
+            try:
+                self._pump(client)
+            finally:
+                self._is_pumping = False
+        if self._reading is not None:
+            self._reading.go_on()
 
     def _pump(self, client: Client) -> None:
         state = self.state
@@ -394,7 +453,9 @@ class ClientSession:
                 self._publish(delivery)
             else:
                 break
-        self._feeding.go_on()
+        feeding = self._feeding
+        if feeding is not None and not feeding.go_on():
+            self._feeding = None
 
     def _send_again(self, client: Client, delivery: Delivery) -> None:
         """What the client has not acknowledged on its last connection [MQTT-4.4.0-1].
@@ -406,76 +467,9 @@ class ClientSession:
         else:
             self._send(delivery, dup=True)  # [MQTT-3.3.1-1]
 
-    # --- from the disk --------------------------------------------------------------------------------------
-
-    def _load(self) -> None:
-        """Read the next page of the queue if it is time, once everything recorded until now can be seen."""
-        client, state = self.client, self.state
-        if client is None or self._is_complete or self._is_loading or self._resend:
-            return
-        if len(state.waiting) >= _FEW or state.waiting_bytes > self._shared.bounds.memory // 2:
-            return
-        self._is_loading = True
-        self._tail, self._tail_bytes = [], 0
-        committed, upto = self._shared.journal.committed(), self._queue.last
-        if committed is None:
-            self._read(None, client, upto)
-        else:
-            committed.addBoth(self._read, client, upto)
-
-    def _follow(self, delivery: Delivery) -> None:
-        """Remember what came while a page is read: it need not be read, if it is next then."""
-        if self._tail is not None:
-            self._tail_bytes += delivery.size
-            if self._tail_bytes <= self._shared.bounds.memory // 2:
-                self._tail.append(delivery)
-            else:
-                self._tail = None
-
-    def _read(self, _: object, client: Client, upto: int) -> None:
-        if self.client is not client:
-            return
-        room = max(1, self._shared.bounds.memory - self.state.waiting_bytes)
-        read = self._shared.store.queued(self.key, self._loaded, _PAGE, room)
-        read.addCallbacks(self._take_in, self._not_read, callbackArgs=(client, upto), errbackArgs=(client,))
-        read.addErrback(partial(self._log.failure, "a queue could not be taken in"))
-
-    def _not_read(self, failure: Failure, client: Client) -> None:
-        self._shared.report("the queue of an MQTT session cannot be read", failure.getErrorMessage())
-        self._shared.clock.callLater(_RETRY, self._try_again, client)
-
-    def _try_again(self, client: Client) -> None:
-        if self.client is client:
-            self._is_loading = False
-            self.pump()
-
-    def _take_in(self, page: list[KeptDelivery], client: Client, upto: int) -> None:
-        if self.client is not client:
-            return
-        self._is_loading = False
-        for kept in page:
-            delivery = Delivery(
-                kept.message, kept.qos, kept.retain, kept.identifiers, kept.size, kept.sequence
-            )
-            if kept.packet_id:
-                delivery.packet_id = kept.packet_id
-                delivery.released = kept.state == RELEASED
-                self.state.adopt(delivery)
-                self._resend[kept.packet_id] = delivery
-            else:
-                self._wait(delivery)
-        self._loaded = page[-1].sequence if page else max(self._loaded, upto)
-        tail, self._tail = self._tail, None
-        fits = self.state.waiting_bytes + self._tail_bytes <= self._shared.bounds.memory
-        if tail is not None and fits and self._loaded >= upto:
-            for delivery in tail:
-                if delivery.sequence > self._loaded:
-                    self._wait(delivery)
-            self._loaded = self._queue.last
-        self.pump()
-
     def _wait(self, delivery: Delivery) -> None:
         """Let a message from the disk wait in memory, unless it was dropped meanwhile."""
-        if self._queue.holds(delivery):
+        assert self._reading is not None
+        if self._reading.queue.holds(delivery):
             self._make_room(delivery.size)  # messages at QoS 0 may have come since there was room
             self.state.enqueue(delivery)

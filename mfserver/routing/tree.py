@@ -81,12 +81,16 @@ class _Node(Generic[S]):
 
 
 class SubscriptionTree(Generic[S]):
-    """The subscriptions of everybody. Subscribers are hashable, and told apart by ``==``."""
+    """The subscriptions of everybody. Subscribers are hashable, and told apart by ``==``.
 
-    __slots__ = ("_channels", "_places")
+    :ivar channels: what there is of each channel that somebody has a subscription to; for others only to see
+        whether there is anything, which is cheaper than to match.
+    """
+
+    __slots__ = ("_places", "channels")
 
     def __init__(self) -> None:
-        self._channels: dict[str, _Node[S]] = {}
+        self.channels: dict[str, _Node[S]] = {}
         self._places: dict[S, dict[_Node[S] | Group[S], None]] = {}
 
     def subscribe(
@@ -98,9 +102,9 @@ class SubscriptionTree(Generic[S]):
         :param share: the group's name; a subscription without one, or with another, is another.
         :return: whether it is a new one.
         """
-        node = self._channels.get(channel)
+        node = self.channels.get(channel)
         if node is None:
-            node = self._channels[channel] = _Node(None, channel)
+            node = self.channels[channel] = _Node(None, channel)
         for level in levels:
             child = node.children.get(level)
             if child is None:
@@ -115,7 +119,7 @@ class SubscriptionTree(Generic[S]):
 
     def unsubscribe(self, channel: str, levels: Sequence[str], subscriber: S, share: str = "") -> bool:
         """End the subscription to exactly these levels, in this group. :return: whether there was one."""
-        node = self._channels.get(channel)
+        node = self.channels.get(channel)
         for level in levels:
             if node is None:
                 return False
@@ -157,7 +161,7 @@ class SubscriptionTree(Generic[S]):
         found: dict[S, Options] = {}
         several: dict[S, list[Options]] = {}
         groups: list[Group[S]] = []
-        root = self._channels.get(channel)
+        root = self.channels.get(channel)
         if root is None:
             return found, groups
         nodes = [root]
@@ -199,7 +203,7 @@ class SubscriptionTree(Generic[S]):
         while not node.subscriptions and not node.children and not node.groups:
             parent = node.parent
             if parent is None:
-                del self._channels[node.level]
+                del self.channels[node.level]
                 return
             del parent.children[node.level]
             node = parent

@@ -420,7 +420,7 @@ class World:
         assert len(sessions) == 0 and not sessions._wills and not sessions._kept, sessions._sessions
         assert len(sessions._ends) == len(sessions._due) == 0
         for tree in (house.router._exact, house.router._normal):
-            assert not tree._channels and not tree._places, tree._places
+            assert not tree.channels and not tree._places, tree._places
         assert not house.router._levels
         assert house.budget.used == 0 and not house.budget._addresses
         assert not any(self.rights.holds.values()), self.rights.holds

@@ -37,10 +37,10 @@ class UnreadTests(SynchronousTestCase):
         self.assertEqual(b"", unread.take())
         self.assertLessEqual(max(map(len, taken)), 16_384)
         self.assertEqual(whole, b"".join(taken))
-        self.assertFalse(unread)
+        self.assertIsNone(unread.slices)
         unread.add(whole)
         unread.clear()
-        self.assertEqual((False, 0), (bool(unread), unread.size))
+        self.assertEqual((None, 0), (unread.slices, unread.size))
 
 
 class Counting:
@@ -157,7 +157,7 @@ class FloodTests(MQTTTestCase):
         for is_lost in (False, True):
             alice = self.connect("alice")
             alice.protocol.dataReceived(encode(Publish(TOPIC, b"x"), 5) * 10_000)
-            self.house.router.check = _broken  # type: ignore[method-assign]
+            self.house.router.publish = _broken  # type: ignore[method-assign]
             if is_lost:
                 alice.lose()
             self.house.end_turn()
@@ -165,7 +165,7 @@ class FloodTests(MQTTTestCase):
             self.assertTrue(alice.aborted)
             if not is_lost:
                 alice.lose()
-            del self.house.router.check
+            del self.house.router.publish
             self.assertEqual([], self.house.gate.logged_in)
             self.assertEqual(set(), self.house.mqtt.connections)
             self.assertEqual(0, self.house.budget.used)

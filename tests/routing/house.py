@@ -12,7 +12,6 @@ from mfserver.durable import NEVER, KeptDelivery, KeptWill, SessionKey
 from mfserver.errors import Overloaded
 from mfserver.interfaces import IRights, IThing
 from mfserver.message import Message
-from mfserver.mqtt.session import Delivery
 from mfserver.records import ChannelId, ThingId
 from mfserver.routing.journal import Journal
 from mfserver.routing.retained import Retained
@@ -156,21 +155,28 @@ class Phone:
         self.on_end: Callable[[], None] = lambda: None
         self.session: ClientSession
 
-    def send_publish(self, delivery: Delivery, dup: bool) -> bool:
-        message, packet_id = delivery.message, delivery.packet_id
-        assert bool(packet_id) == bool(delivery.qos)
+    def send_publish(
+        self,
+        message: Message,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        packet_id: int,
+        dup: bool = False,
+    ) -> bool:
+        assert bool(packet_id) == bool(qos)
         assert not self.ended
         payload = message.payload
         if len(payload) > self.longest:
             return False
-        self.sent.append(("PUBLISH", payload, delivery.qos, dup, packet_id, delivery.retain))
-        if not delivery.qos:
+        self.sent.append(("PUBLISH", payload, qos, dup, packet_id, retain))
+        if not qos:
             self.memory.got[0].append(payload)
             return True
         assert packet_id not in self.under_way, "a packet identifier that is in use"
         self.under_way.add(packet_id)
         assert len(self.under_way) <= self.receive_maximum
-        if delivery.qos == 1:
+        if qos == 1:
             self.acknowledgements["puback"].append(packet_id)
             self.memory.got[1].append(payload)
             return True

@@ -93,7 +93,7 @@ class SubscriptionCostTests(SynchronousTestCase):
         router = Router(max_subscriptions=_SUBSCRIPTIONS)
         for number in range(subscribers):
             self.fill(router, str(number), ((*levels,) for levels in filters()))
-        nodes = counted(router._exact._channels["c"])
+        nodes = counted(router._exact.channels["c"])
         router.deliver(message(*"a" * _DEEPEST))
         router.deliver(message(*"a" * 7))
         return Counted.looks, nodes
@@ -120,7 +120,7 @@ class SubscriptionCostTests(SynchronousTestCase):
             router = Router(max_subscriptions=_SUBSCRIPTIONS)
             for number in range(channels):
                 self.fill(router, str(number), ((str(number), *levels) for levels in bushy_filters()))
-            counted(router._exact._channels["c"])
+            counted(router._exact.channels["c"])
             router.deliver(message("0", *"a" * 7))
             return Counted.looks
 

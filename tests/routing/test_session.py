@@ -434,7 +434,8 @@ class PagingTests(SessionCase):
         self.house.settle()
         first = self.connect()
         self.house.store.hold = True
-        first.session._loaded = 0  # as it is before the first page
+        assert first.session._reading is not None
+        first.session._reading._loaded = 0  # as it is before the first page
         self.publish(b"second")
         self.house.close(first)
         self.house.settle()

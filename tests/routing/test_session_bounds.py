@@ -111,13 +111,13 @@ class FeedingTests(SynchronousTestCase):
         self.house.clock.advance(0)
         self.house.settle()
         self.assertEqual(900, phone.session.count)
-        self.assertEqual(0, len(phone.session._feeding))
+        self.assertFalse(phone.session._feeding)
 
     def test_the_disk_is_behind(self) -> None:
         """Nothing more is found for the disk while too much waits for it."""
         phone, _ = self.house.open(expiry=NEVER)
-        self.house.journal.channel_gone("d")
         self.house.journal._count = 1_000_000
+        self.house.journal.channel_gone("d")
         self.feed(phone, 1)
         self.house.clock.advance(0)
         self.assertEqual(0, phone.session.count)

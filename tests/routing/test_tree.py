@@ -40,7 +40,7 @@ class TreeTests(SynchronousTestCase):
 
     def assert_empty(self) -> None:
         """Nothing is left behind, neither nodes nor subscribers."""
-        self.assertEqual((self.tree._channels, self.tree._places), ({}, {}))
+        self.assertEqual((self.tree.channels, self.tree._places), ({}, {}))
 
     @settings(max_examples=150, deadline=None)
     @given(st.lists(STEP, max_size=25), st.lists(TOPIC, min_size=1, max_size=5))
@@ -242,7 +242,7 @@ class TreeTests(SynchronousTestCase):
             self.tree.subscribe(
                 "c", ["+a"[number >> bit & 1] for bit in range(depth)], str(number), Options()
             )
-        pending = [self.tree._channels["c"]]
+        pending = [self.tree.channels["c"]]
         nodes = 0
         while pending:
             node = pending.pop()
