@@ -2,6 +2,7 @@
  *
  * It connects everything first, prints a line of JSON ("ready"), waits for the line "go", works, prints a line of
  * JSON ("done"), waits for the line "end", and leaves. Whoever runs it reads the server's CPU at ready and at done.
+ * A line "stop" ends the work early. Options are pairs, --name value: see options.c.
  *
  *   publish    publishers send, as many unacknowledged (or undelivered to all subscribers) as the window allows
  *   handshake  connections are made and ended one after the other, so many at a time
@@ -29,11 +30,6 @@
 enum { SECOND = 1000000000, EVENTS = 1024, SUB_BUCKETS = 32, PACED_RING = 4096, MOST_UNSENT = 1 << 18 };
 enum { RETRY_NS = 100000000, DRAIN_SECONDS = 10, SETUP_SECONDS = 600 };
 
-struct options options = {
-    .workload = "publish", .host = "127.0.0.1", .topic = "bench", .prefix = "c", .port = 8883, .qos = 1,
-    .payload = 64, .publishers = 1, .topics = 1, .window = 1, .concurrency = 16, .seconds = 4,
-};
-
 static enum { SETUP, RUN, DRAIN, OVER } phase;
 static bool cycling, returning; /* the workloads handshake and reconnect */
 static struct client *clients, **dirty;
@@ -44,7 +40,16 @@ static int epoll;
 static uint8_t input[1 << 16];
 static uint64_t now, sent, begun, operations, errors, retries, last_operation, deadline;
 static uint64_t histogram[64 * SUB_BUCKETS], slowest;
-static char trouble[256];
+static double cpu_before;
+char trouble[256];
+
+static double cpu_seconds(void)
+{
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
 
 static uint64_t clock_ns(void)
 {
@@ -53,10 +58,17 @@ static uint64_t clock_ns(void)
     return (uint64_t)t.tv_sec * SECOND + t.tv_nsec;
 }
 
-static void die(const char *what)
+_Noreturn void die(const char *what)
 {
     fprintf(stderr, "load: %s%s%s\n", what, *trouble ? ": " : "", trouble);
     exit(1);
+}
+
+static void wait_for_line(const char *wanted)
+{
+    char line[64];
+    if (!fgets(line, sizeof line, stdin) || strncmp(line, wanted, strlen(wanted)))
+        die("whoever runs this went away");
 }
 
 /* Counts one operation; 32 buckets for each power of two: a quantile is right to 3 %. */
@@ -377,6 +389,11 @@ static void turn(uint64_t until)
     now = clock_ns();
     for (int i = 0; i < count; i++) {
         struct client *client = events[i].data.ptr;
+        if (!client) {
+            wait_for_line("stop");
+            deadline = now;
+            continue;
+        }
         if (client->state == CLOSED)
             continue;
         if (client->state < OPENING) {
@@ -393,13 +410,6 @@ static void turn(uint64_t until)
 }
 
 /* ---- the run ---- */
-
-static void wait_for_line(const char *wanted)
-{
-    char line[64];
-    if (!fgets(line, sizeof line, stdin) || strncmp(line, wanted, strlen(wanted)))
-        die("whoever runs this went away");
-}
 
 static void make_clients(void)
 {
@@ -482,6 +492,8 @@ static void run(void)
     uint64_t first = now = clock_ns(), due = first;
     uint32_t next = 0;
     phase = RUN;
+    cpu_before = cpu_seconds();
+    epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &(struct epoll_event){EPOLLIN, {.ptr = NULL}});
     deadline = first + (uint64_t)(options.seconds * SECOND);
     for (uint32_t i = 0; i < client_count; i++) {
         if (cycling && (!options.count || i < options.count))
@@ -498,6 +510,7 @@ static void run(void)
             die("the workload does not end");
     }
     phase = DRAIN;
+    epoll_ctl(epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
     while (!cycling && !returning && outstanding() && now < deadline + (uint64_t)DRAIN_SECONDS * SECOND)
         turn(now + SECOND);
     phase = OVER;
@@ -507,16 +520,12 @@ static void run(void)
 
 static void report(void)
 {
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-                 (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
     printf("{\"event\": \"done\", \"operations\": %llu, \"sent\": %llu, \"elapsed\": %.6f, \"p50_us\": %.1f, "
            "\"p99_us\": %.1f, \"max_us\": %.1f, \"errors\": %llu, \"lost\": %llu, \"retries\": %llu, \"cpu\": %.3f}\n",
            (unsigned long long)operations, (unsigned long long)sent,
            operations ? (double)(last_operation - begun) / SECOND : 0, quantile_us(0.5), quantile_us(0.99),
            (double)slowest / 1000, (unsigned long long)errors,
-           (unsigned long long)(cycling || returning ? 0 : outstanding()), (unsigned long long)retries, cpu);
+           (unsigned long long)(cycling || returning ? 0 : outstanding()), (unsigned long long)retries, cpu_seconds() - cpu_before);
     if (errors)
         fprintf(stderr, "load: %llu errors, the last: %s\n", (unsigned long long)errors, trouble);
     fflush(stdout);
@@ -543,33 +552,6 @@ static void make_context(void)
     if (options.certificate && (!SSL_CTX_use_certificate_chain_file(context, options.certificate) ||
                                 !SSL_CTX_use_PrivateKey_file(context, options.key, SSL_FILETYPE_PEM)))
         die("--certificate or --key cannot be read");
-}
-
-#define NUMBER(name, field) if (!strcmp(option, name)) { options.field = strtoul(value, NULL, 10); continue; }
-#define REAL(name, field) if (!strcmp(option, name)) { options.field = strtod(value, NULL); continue; }
-#define TEXT(name, field) if (!strcmp(option, name)) { options.field = value; continue; }
-
-static void read_options(int count, char **given)
-{
-    for (int i = 1; i + 1 < count; i += 2) {
-        const char *option = given[i], *value = given[i + 1];
-        TEXT("--workload", workload) TEXT("--host", host) TEXT("--ca", ca) TEXT("--certificate", certificate)
-        TEXT("--key", key) TEXT("--user", user) TEXT("--password", password) TEXT("--topic", topic)
-        TEXT("--prefix", prefix) NUMBER("--port", port) NUMBER("--qos", qos) NUMBER("--payload", payload)
-        NUMBER("--publishers", publishers) NUMBER("--subscribers", subscribers) NUMBER("--topics", topics)
-        NUMBER("--others", others) NUMBER("--window", window) NUMBER("--concurrency", concurrency)
-        NUMBER("--away", away) NUMBER("--hold", hold) NUMBER("--count", count) REAL("--seconds", seconds)
-        REAL("--rate", rate)
-        if (!strcmp(option, "--protocol")) {
-            options.protocol = !strcmp(value, "mqtt") ? MQTT : !strcmp(value, "http") ? HTTP : WEBSOCKET;
-            continue;
-        }
-        snprintf(trouble, sizeof trouble, "%s", option);
-        die("there is no such option");
-    }
-    if (count % 2 == 0 || !options.ca || options.payload < 12 || options.payload > 125 || !options.window ||
-        !options.topics || (!options.qos && !options.subscribers && options.protocol == MQTT))
-        die("--name value ...: --ca, a payload of 12 to 125 bytes; QoS 0 needs subscribers");
 }
 
 int main(int count, char **given)

@@ -1,4 +1,4 @@
-/* What the two halves of the load generator share: wire.c knows packets, load.c connections and time. */
+/* What the parts of the load generator share: wire.c knows packets, load.c connections and time. */
 #ifndef LOAD_H
 #define LOAD_H
 
@@ -54,6 +54,10 @@ struct options {
 };
 
 extern struct options options;
+extern char trouble[256]; /* what went wrong last */
+
+/* options.c */
+void read_options(int count, char **given);
 
 /* wire.c */
 void append(struct bytes *to, const void *from, size_t length);
@@ -65,7 +69,10 @@ void unsent_message(struct client *client, uint64_t now);
 /* Handles whole packets; returns how many bytes they were, or -1 for what may not come. */
 ptrdiff_t receive(struct client *client, uint8_t *at, size_t length);
 
-/* load.c: what wire.c found in the bytes. */
+/* load.c */
+_Noreturn void die(const char *what);
+
+/* What wire.c found in the bytes. */
 void opened(struct client *client);
 void subscribed(struct client *client);
 void acknowledged(struct client *client);

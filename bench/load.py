@@ -25,7 +25,7 @@ def compile_load() -> Path:
 
     :raises Missing: there is no compiler, or no OpenSSL to compile with.
     """
-    sources = [_HERE / "load.c", _HERE / "wire.c"]
+    sources = [_HERE / name for name in ("load.c", "options.c", "wire.c")]
     newest = max(path.stat().st_mtime for path in (*sources, _HERE / "load.h"))
     if _PROGRAM.exists() and _PROGRAM.stat().st_mtime >= newest:
         return _PROGRAM
@@ -84,6 +84,10 @@ class Load:
     def go(self) -> None:
         """Let it work."""
         self._say("go\n")
+
+    def stop(self) -> None:
+        """Let it end its work before its time."""
+        self._say("stop\n")
 
     def wait_until_done(self) -> dict[str, Any]:
         """Wait until it has done its work. :return: what it counted; see ``load.c``."""

@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-__all__ = ["Run", "Ratio", "RowResult", "run_of", "table"]
+__all__ = ["Run", "Ratio", "RowResult", "judge_flatness", "run_of", "table"]
+
+#: How much more an operation may cost at any size than at the smallest one.
+FLAT = 1.5
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Run:
     :ivar rate: operations per second.
     :ivar p50: microseconds; so is p99.
     :ivar lost: messages that were sent and never arrived.
-    :ivar load: share of a core that the load generator used; near 1 it may be the limit of the rate.
+    :ivar load: share of a core that the load generator used; near 1 it is the limit of the rate.
     """
 
     cost: float
@@ -57,10 +60,10 @@ class Ratio:
     most: float
 
     @classmethod
-    def of(cls, ours: Sequence[Run], theirs: Sequence[Run]) -> "Ratio":
+    def of(cls, ours: Sequence[Run], theirs: Sequence[Run]) -> "Ratio | None":
         """Pairs are those of one round: what disturbed the machine then disturbed both."""
         pairs = [a.cost / b.cost for a, b in zip(ours, theirs, strict=False) if b.cost > 0]
-        return cls(median(pairs), min(pairs), max(pairs))
+        return cls(median(pairs), min(pairs), max(pairs)) if pairs else None
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.least:.2f}-{self.most:.2f})"
@@ -72,6 +75,8 @@ class RowResult:
 
     :ivar bar: the most that the ratio to Mosquitto may be, or None.
     :ivar least_rate: the least operations per second that ours must do, or None.
+    :ivar most_p99: the most microseconds that ours may take in 99 of 100 cases, or None.
+    :ivar judgement: a verdict that follows from more than this row.
     :ivar remarks: what else is to be said, such as why a server is missing.
     """
 
@@ -80,25 +85,38 @@ class RowResult:
     unit: str
     bar: float | None = None
     least_rate: float | None = None
+    most_p99: float | None = None
+    judgement: str = ""
     runs: dict[str, list[Run]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
+    def add(self, server: str, run: Run) -> None:
+        """One more round."""
+        self.runs.setdefault(server, []).append(run)
+
+    def middle(self, server: str, of: str) -> float:
+        """The median of the rounds."""
+        return float(median(getattr(run, of) for run in self.runs[server]))
+
     def ratio(self, peer: str = "mosquitto") -> Ratio | None:
         """Ours to a peer's, or None where one of them was not measured."""
-        ours, theirs = self.runs.get("mfserver"), self.runs.get(peer)
-        return Ratio.of(ours, theirs) if ours and theirs else None
+        return Ratio.of(self.runs.get("mfserver", ()), self.runs.get(peer, ()))
 
     @property
     def verdict(self) -> str:
         """Whether the bar is met; empty where there is none or nothing to compare."""
         ratio = self.ratio()
+        if "mfserver" not in self.runs:
+            return ""
         if self.bar is not None and ratio is not None:
-            return f"{'met' if ratio.median <= self.bar else 'MISSED'}: {self.bar:g} at most"
-        ours = self.runs.get("mfserver")
-        if self.least_rate is not None and ours:
-            met = median(run.rate for run in ours) >= self.least_rate
-            return f"{'met' if met else 'MISSED'}: {self.least_rate:,.0f}/s at least"
-        return ""
+            return _verdict(ratio.median <= self.bar, f"{self.bar:g} at most")
+        if self.least_rate is not None:
+            met = self.middle("mfserver", "rate") >= self.least_rate
+            return _verdict(met, f"{self.least_rate:,.0f}/s at least")
+        if self.most_p99 is not None:
+            met = self.middle("mfserver", "p99") <= self.most_p99
+            return _verdict(met, f"p99 {self.most_p99 / 1000:g} ms at most")
+        return self.judgement
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with the figures that follow from it."""
@@ -106,44 +124,51 @@ class RowResult:
         return {**asdict(self), "ratio": asdict(ratio) if ratio else None, "verdict": self.verdict}
 
 
+def _verdict(met: bool, bar: str) -> str:
+    return f"{'met' if met else 'MISSED'}: {bar}"
+
+
+def judge_flatness(results: Sequence[RowResult]) -> None:
+    """Compare the cost of ours at each size with that at the smallest, the first of the results."""
+    first = results[0]
+    for result in results[1:]:
+        if "mfserver" in first.runs and "mfserver" in result.runs:
+            times = result.middle("mfserver", "cost") / first.middle("mfserver", "cost")
+            result.judgement = _verdict(times <= FLAT, f"{times:.2f} of the smallest, {FLAT:g} at most")
+
+
 _HEAD = ("", "workload", "server", "cost", "per second", "p50 µs", "p99 µs", "ratio", "bar")
+_LEFT = ("workload", "server", "bar")
 
 
 def _cells(result: RowResult) -> Iterable[tuple[str, ...]]:
-    for name, runs in result.runs.items():
-
-        def middle(of: str, runs: list[Run] = runs) -> float:
-            return float(median(getattr(run, of) for run in runs))
-
-        ours = name == "mfserver"
-        ratio = None if ours else result.ratio(name)
+    for place, (name, runs) in enumerate(result.runs.items()):
+        rate, p50, p99 = (result.middle(name, of) for of in ("rate", "p50", "p99"))
+        ratio = None if name == "mfserver" else result.ratio(name)
         yield (
-            result.number if ours else "",
-            result.name if ours else f"  {result.unit}",
+            result.number if place == 0 else "",
+            (result.name, f"  {result.unit}", "")[min(place, 2)],
             name + (" !" if any(run.lost or run.errors for run in runs) else ""),
-            f"{middle('cost'):,.2f}",
-            f"{middle('rate'):,.0f}" if middle("rate") else "",
-            f"{middle('p50'):,.0f}" if middle("p50") else "",
-            f"{middle('p99'):,.0f}" if middle("p99") else "",
+            f"{result.middle(name, 'cost'):,.2f}",
+            f"{rate:,.0f}" if rate else "",
+            f"{p50:,.0f}" if p50 else "",
+            f"{p99:,.0f}" if p99 else "",
             str(ratio) if ratio else "",
-            result.verdict if ours else "",
+            result.verdict if name == "mfserver" else "",
         )
 
 
 def table(results: Sequence[RowResult]) -> str:
     """Medians as text. A ``!`` behind a server: messages were lost or connections failed."""
-    lines: list[tuple[str, ...]] = [_HEAD]
-    for result in results:
-        lines += _cells(result)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
-    left = (1, 2, 8)
+    lines: list[tuple[str, ...]] = [_HEAD, *(cells for result in results for cells in _cells(result))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if head in _LEFT else cell.rjust(width)
+            for head, cell, width in zip(_HEAD, line, widths, strict=True)
         ).rstrip()
         for line in lines
     ]
     text.insert(1, "  ".join("-" * width for width in widths))
-    text += [f"{result.number} {remark}" for result in results for remark in result.remarks]
+    text += [f"{result.number}: {remark}" for result in results for remark in result.remarks]
     return "\n".join(text)

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import http.client
+import importlib.util
 import json
+import os
 import shutil
 import signal
 import socket
@@ -43,6 +45,13 @@ class Server:
         self.ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @classmethod
+    def look(cls) -> None:
+        """Look whether it is here.
+
+        :raises Missing: it is not.
+        """
+
     def command(self) -> Sequence[str]:
         """What is to be run, with its settings written."""
         raise NotImplementedError
@@ -65,12 +74,9 @@ class Server:
     def start(self) -> None:
         """Start, and return when it listens.
 
-        :raises Missing: it is not installed.
         :raises BenchError: it ended, or does not listen in time.
         """
         command = self.command()
-        if shutil.which(command[0]) is None:
-            raise Missing(f"{self.name} is not installed: there is no {command[0]}")
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
@@ -206,7 +212,26 @@ class Mfserver(Server):
 
 
 class _OtherServer(Server):
-    """One that cannot choose a port itself."""
+    """One that cannot choose a port itself.
+
+    :ivar program: what it is called; it may stand where only an administrator's PATH leads.
+    """
+
+    program = ""
+
+    @classmethod
+    def look(cls) -> None:
+        """Look for its program."""
+        cls._find()
+
+    @classmethod
+    def _find(cls) -> str:
+        path = shutil.which(
+            cls.program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+        )
+        if path is None:
+            raise Missing(f"{cls.program} is not installed (Debian: apt-get install {cls.program})")
+        return path
 
     def start(self) -> None:
         """Find a free port, and start there."""
@@ -220,7 +245,7 @@ class _OtherServer(Server):
 class Mosquitto(_OtherServer):
     """Eclipse Mosquitto: the certificate is the user; nothing is kept on the disk."""
 
-    name = "mosquitto"
+    name = program = "mosquitto"
 
     def command(self) -> Sequence[str]:
         """Its settings in a file."""
@@ -232,13 +257,14 @@ class Mosquitto(_OtherServer):
             "max_queued_messages 0\nmax_inflight_messages 0\npersistence false\n"
             "log_dest stderr\nlog_type error\n"
         )
-        return [shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", str(self.home / "mosquitto.conf")]
+        return [self._find(), "-c", str(self.home / "mosquitto.conf")]
 
 
 class Nats(_OtherServer):
     """NATS with its MQTT, which needs JetStream."""
 
     name = "nats"
+    program = "nats-server"
 
     def command(self) -> Sequence[str]:
         """Its settings in a file."""
@@ -249,13 +275,19 @@ class Nats(_OtherServer):
             f'cert_file: "{files.server}", key_file: "{files.server_key}", ca_file: "{files.ca}",\n'
             "verify: true, timeout: 60 } }\n"
         )
-        return [shutil.which("nats-server") or "/usr/sbin/nats-server", "-c", str(self.home / "nats.conf")]
+        return [self._find(), "-c", str(self.home / "nats.conf")]
 
 
 class Amqtt(_OtherServer):
     """aMQTT, run by the interpreter that runs this."""
 
     name = "amqtt"
+
+    @classmethod
+    def look(cls) -> None:
+        """Look for its package."""
+        if importlib.util.find_spec("amqtt") is None:
+            raise Missing("the package amqtt is not installed beside this program")
 
     def command(self) -> Sequence[str]:
         """Its settings in a file."""

@@ -1,0 +1,53 @@
+"""How the cost of an operation changes with the size of things: it should not."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.results import RowResult, judge_flatness
+from bench.runner import Runner
+
+__all__ = ["SCALES", "Scale"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Rows that differ in a size alone.
+
+    :ivar options: of the load generator, for a size.
+    """
+
+    number: str
+    name: str
+    unit: str
+    sizes: Sequence[int]
+    options: Callable[[int], Mapping[str, object]]
+
+    def run(self, runner: Runner) -> list[RowResult]:
+        """All sizes, each with a fresh server."""
+        sizes = [size for size in self.sizes if size <= 1_000] if runner.choice.quick else self.sizes
+        results = [RowResult(f"{self.number}", f"{self.name} {size:,}", self.unit) for size in sizes]
+        for size, result in zip(sizes, results, strict=True):
+            with contextlib.ExitStack() as stack:
+                servers = [stack.enter_context(runner.server(name, "ec")) for name in runner.each(result)]
+                for _ in range(min(runner.choice.rounds, 3)):
+                    for server in servers:
+                        runner.add(result, server, runner.measure(server, self.options(size)))
+        judge_flatness(results)
+        return results
+
+
+SCALES = (
+    Scale(
+        "14", "1 publisher, subscribers:", "µs of CPU per delivery",
+        (1, 10, 100, 1_000, 10_000), lambda size: {"subscribers": size, "concurrency": 64},
+    ),
+    Scale(
+        "15", "1 publisher to 10, other subscriptions:", "µs of CPU per delivery",
+        (10, 100, 1_000, 10_000, 100_000), lambda size: {"subscribers": 10, "others": size},
+    ),
+    Scale(
+        "16", "QoS 1, 1 in flight each, connections:", "µs of CPU per PUBLISH",
+        (100, 1_000, 10_000), lambda size: {"publishers": size, "topics": size, "concurrency": 64},
+    ),
+)  # fmt: skip
