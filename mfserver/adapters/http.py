@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
 from mfserver import message
@@ -96,10 +96,7 @@ class HTTPAdapter:
             self._router.check(one)
         except MFServerError:
             return False
-        try:
-            published = self._router.publish(one)
-        except Exception:  # some may have it: it must not be published once more
-            return fail()
+        published = self._router.publish(one)
         return True if published is None else published
 
     def _message(self, topic: Topic, thing: IThing, payload: bytes, content_type: str) -> Message:

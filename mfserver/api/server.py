@@ -5,6 +5,7 @@ from io import BytesIO
 from time import time
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
@@ -175,7 +176,11 @@ class BoundedChannel(HTTPChannel):
                 return b""
             if len(data) < end:
                 break
-            begun = head.again(data[body:end])
+            begun: Deferred[None] | bool
+            try:
+                begun = head.again(data[body:end])
+            except Exception:  # something may have been done: it is answered, and not done once more
+                begun = fail()
             if begun is not True:
                 if begun:
                     self.begun = begun, head.status

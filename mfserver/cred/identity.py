@@ -92,6 +92,7 @@ class Identities:
         """
         if peer.fingerprint not in self._known:
             return None
+        self._known.move_to_end(peer.fingerprint)
         return self._decide(peer, self._known[peer.fingerprint])
 
     def _decide(self, peer: IPeer, record: CertificateRecord | None) -> Identity:
