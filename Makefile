@@ -4,6 +4,7 @@
 #   make test [TESTS=tests.mqtt]       run the tests
 #   make check                         all that has to pass before a change lands
 #   make fuzz  [FUZZ=3600]             fuzz MQTT for so many seconds; make test does it for a few
+#   make bench [BENCH="--quick --rows 1,3"]  the server beside Mosquitto: see bench/README.rst
 #   make venv                          only the virtual environment
 #
 # With MFSERVER_MYPYC=1 each of them is about the other build, whose hot modules mypyc has compiled: it is
@@ -14,6 +15,7 @@ ARGS   ?=
 TESTS  ?= tests
 JOBS   ?= 2
 FUZZ   ?= 3600
+BENCH  ?=
 
 ifeq ($(MFSERVER_MYPYC),1)
 VENV   ?= .venv-mypyc
@@ -29,7 +31,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: run test test-compiled check lint types coverage fuzz venv interop clean
+.PHONY: run test test-compiled check lint types coverage fuzz bench venv interop clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd --nodaemon --pidfile= mainflux $(ARGS)
@@ -68,6 +70,15 @@ coverage: $(VENV)/.dev
 fuzz: $(VENV)/.tested
 	@MF_FUZZ_SECONDS=$(FUZZ) $(BIN)/python -m twisted.trial --temp-directory=_trial_temp \
 	    tests.mqtt.test_fuzz tests.mqtt.test_fuzz_codec tests.adapters.test_mqtt_fuzz
+
+# What is measured is what is installed: of the tree the bench alone is seen.
+bench: $(VENV)/.installed $(if $(findstring --plot,$(BENCH)),$(VENV)/.drawing)
+	@env -u PYTHONSAFEPATH -u PYTHONPATH $(BIN)/python -m bench $(BENCH)
+
+$(VENV)/.drawing: setup.cfg $(VENV)/.installed
+	@echo "installing what draws (once)"
+	@$(PIP) install 'mfserver[bench]'
+	@touch $@
 
 # Node's ws and mqtt, which some of tests/interop drive; they are skipped without.
 interop: tests/interop/node_modules/.package-lock.json

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.load import compile_load
-from bench.plot import plot
+from bench.plot import plot, require_matplotlib
 from bench.process import cores
 from bench.results import RowResult, table
 from bench.runner import Choice, Runner
@@ -73,6 +73,8 @@ def _measure(options: argparse.Namespace, results: list[RowResult]) -> None:
         options.server_arguments,
     )
     compile_load()
+    if options.plot:
+        require_matplotlib()
     with tempfile.TemporaryDirectory(prefix="mf-bench-") as home:
         runner = Runner(choice, Path(home))
         for number in options.rows:

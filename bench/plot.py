@@ -8,7 +8,18 @@ from typing import Any
 from bench.errors import Missing
 from bench.results import RowResult
 
-__all__ = ["plot"]
+__all__ = ["plot", "require_matplotlib"]
+
+
+def require_matplotlib() -> Any:
+    """Import it late: nothing else needs it.
+
+    :raises Missing: it is not installed.
+    """
+    try:
+        return importlib.import_module("matplotlib")
+    except ImportError as error:
+        raise Missing("a plot needs matplotlib: pip install 'mfserver[bench]'") from error
 
 
 def plot(results: Sequence[RowResult], path: Path) -> None:
@@ -16,11 +27,7 @@ def plot(results: Sequence[RowResult], path: Path) -> None:
 
     :raises Missing: there is no matplotlib.
     """
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise Missing("a plot needs matplotlib: pip install 'mfserver[bench]'") from error
-    matplotlib.use("svg")
+    require_matplotlib().use("svg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     rows = [(result, ratio) for result in results if (ratio := result.ratio()) is not None]
     figure, axes = pyplot.subplots(figsize=(9, 1 + 0.4 * max(1, len(rows))), layout="constrained")

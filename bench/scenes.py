@@ -19,8 +19,9 @@ __all__ = ["measure_memory", "measure_restart", "measure_storm", "measure_wrk"]
 
 #: Seconds until a server that was just connected to has freed what it needed for that alone.
 _REST_SECONDS = 1.0
-#: Connections that a server sees before its memory counts: what is made once is then made.
-_FIRST = 20
+#: Connections that a server holds before its memory counts: what it makes once is made then, and what it had
+#: free is taken.
+_FIRST = 200
 
 
 def measure_memory(runner: Runner) -> list[RowResult]:
@@ -36,17 +37,17 @@ def measure_memory(runner: Runner) -> list[RowResult]:
 
 
 def _idle(server: Server, count: int) -> Run:
-    with running(server, {"workload": "idle", "publishers": _FIRST, "prefix": "first"}) as load:
-        load.go()
-        load.wait_until_done()
-    time.sleep(_REST_SECONDS)
-    before = server.memory
-    with running(server, {"workload": "idle", "publishers": count, "concurrency": 64}) as load:
+    first = {"workload": "idle", "publishers": _FIRST, "prefix": "first"}
+    with running(server, first) as held:
         time.sleep(_REST_SECONDS)
-        cost = (server.memory - before) / count
-        load.go()
-        load.wait_until_done()
-        return Run(cost, rate=count / load.ready["elapsed"])
+        before = server.memory
+        with running(server, {**first, "publishers": count, "prefix": "more", "concurrency": 64}) as load:
+            time.sleep(_REST_SECONDS)
+            cost = (server.memory - before) / count
+            for each in (held, load):
+                each.go()
+                each.wait_until_done()
+            return Run(cost, rate=count / load.ready["elapsed"])
 
 
 def measure_restart(runner: Runner) -> list[RowResult]:
