@@ -39,6 +39,19 @@ class AttemptsTests(SynchronousTestCase):
         attempts.failed("a")
         self.assertNoResult(attempts.admit("a"))
 
+    def test_is_free(self) -> None:
+        """As long as nobody would have to wait; it costs no place and no time."""
+        attempts = self.attempts()
+        self.assertTrue(attempts.is_free("a", "b"))
+        for free in (True, True, False, False):
+            attempts.failed("a")
+            self.assertEqual((free, True), (attempts.is_free("b", "a"), attempts.is_free("b")))
+        self.clock.advance(1.9)
+        self.assertFalse(attempts.is_free("a"))
+        self.clock.advance(0.2)
+        self.assertTrue(attempts.is_free("a"))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_it_passes_with_time(self) -> None:
         attempts = self.attempts()
         self.fail_often(attempts, 4, "a")

@@ -162,8 +162,11 @@ class AuthenticationCase(SynchronousTestCase):
         peer: IPeer | None = None,
         connection: LiveConnection | None = None,
     ) -> IThing:
-        """The avatar that is let in."""
+        """The avatar that is let in, and from now on known from memory."""
         self.avatar, self.logout = self.successResultOf(authenticator.authenticate(claims, peer, connection))
+        again = authenticator.recognise(claims, peer)
+        assert again is not None
+        self.assertEqual((self.avatar.id, self.avatar.channels), (again.id, again.channels))
         return self.avatar
 
     def refused(
@@ -173,8 +176,10 @@ class AuthenticationCase(SynchronousTestCase):
         peer: IPeer | None,
         error: type[Exception],
     ) -> str:
-        """The text of the refusal, which has no secret in it."""
+        """The text of the refusal, which has no secret in it; memory knows nobody who is refused."""
+        self.assertIsNone(authenticator.recognise(claims, peer))
         failure = self.failureResultOf(authenticator.authenticate(claims, peer, None), error)
+        self.assertIsNone(authenticator.recognise(claims, peer))
         text = str(failure.value)
         for thing in (OWN, VICTIM):
             self.assertNotIn(thing.key, text)
@@ -234,7 +239,7 @@ class X509ModeTests(AuthenticationCase):
                 peer = CarefulPeer(OWN.key)
                 if error is None:
                     self.assertEqual(self.allowed(self.by_certificate, claims, peer).id, OWN.id)
-                    self.assertEqual(peer.verified, [self.home.clock.seconds()])
+                    self.assertEqual(peer.verified, [self.home.clock.seconds()] * 2)  # once each way
                     self.logout()
                 else:
                     self.refused(self.by_certificate, claims, peer, error)

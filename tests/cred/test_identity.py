@@ -88,6 +88,8 @@ class IdentityCase(SynchronousTestCase):
         self.assertEqual(len(answers), 1)
         for key in (OWN.key, VICTIM.key):
             self.assertNotIn(key, answers[0])
+        again = self.authenticator.recognise(claims or Claims("a"), peer)
+        self.assertEqual(answers[0] if answers[0] in (OWN.id, VICTIM.id) else None, again and again.id)
         return answers[0]
 
     def refused(self, peer: CarefulPeer, words: str, claims: Claims | None = None) -> None:
@@ -104,7 +106,7 @@ class FingerprintTests(IdentityCase):
                 name, fingerprint=record.fingerprint, uris=[thing_uri(VICTIM.id)], issuer=OTHERS
             )
             self.assertEqual(self.who(peer), OWN.id)
-            self.assertEqual(len(peer.verified), 1)
+            self.assertEqual(len(peer.verified), 2)  # once each way
 
     def test_revoked_or_expired_is_not_passed_over(self) -> None:
         """Though the URI and the common name would both do."""
