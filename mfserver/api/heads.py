@@ -33,16 +33,19 @@ class _Head:
     :ivar status: of a success.
     """
 
-    __slots__ = ("_before", "_headers", "again", "status")
+    __slots__ = ("_before", "_headers", "_line", "again", "status")
 
-    def __init__(self, before: bytes, after: bytes, again: Again, status: int) -> None:
+    def __init__(self, line: bytes, before: bytes, after: bytes, again: Again, status: int) -> None:
+        self._line = line
         self._before = len(before)
         self._headers = before + after
         self.again = again
         self.status = status
 
-    def length(self, headers: bytes) -> int | None:
-        """The length of the body that comes with these headers; None if they are others."""
+    def length(self, line: bytes, headers: bytes) -> int | None:
+        """The length of the body that comes with a request line and headers; None if they are others."""
+        if line != self._line:
+            return None
         end = self._before + len(headers) - len(self._headers)
         digits = headers[self._before : end]
         if not 1 <= len(digits) <= 7 or not digits.isdigit():
@@ -57,7 +60,7 @@ class Heads:
     __slots__ = ("_candidate", "_heads")
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, _Head] = {}
+        self._heads: list[_Head] = []  # the one that was learned last is last
         self._candidate: tuple[bytes, bytes, bytes] | None = None
 
     def begin(self, data: bytes) -> "tuple[_Head, int, int] | None":
@@ -72,20 +75,19 @@ class Heads:
         if end < len(_END) or end > _MAX_SIZE:
             return None
         line, headers = data[:line_end], data[line_end:end]
-        head = self._heads.get(line)
-        length = None if head is None else head.length(headers)
-        if head is None or length is None:
-            self._candidate = self._split(line, headers)
-            return None
-        return head, end, end + length
+        for head in self._heads:
+            length = head.length(line, headers)
+            if length is not None:
+                return head, end, end + length
+        self._candidate = self._split(line, headers)
+        return None
 
     def learn(self, again: Again, status: int) -> None:
         """Remember the head of the request that began last, if it can be."""
         if self._candidate is not None:
             line, before, after = self._candidate
-            if line not in self._heads and len(self._heads) >= _MAX_HEADS:
-                del self._heads[next(iter(self._heads))]
-            self._heads[line] = _Head(before, after, again, status)
+            self._heads.append(_Head(line, before, after, again, status))
+            del self._heads[:-_MAX_HEADS]
 
     def end(self) -> None:
         """The request that began last is answered."""
@@ -93,14 +95,12 @@ class Heads:
 
     def forget(self, head: _Head) -> None:
         """It did not count any more."""
-        self._heads = {line: other for line, other in self._heads.items() if other is not head}
+        self._heads.remove(head)
 
     @staticmethod
     def _split(line: bytes, headers: bytes) -> tuple[bytes, bytes, bytes] | None:
         """A head that can be remembered: of a body whose length it says once. A query may hold a key."""
-        lengths = _LENGTH.findall(headers)
-        if len(lengths) != 1 or headers.lower().count(b"content-length") != 1 or b"?" in line:
-            return None
         found = _LENGTH.search(headers)
-        assert found is not None
+        if found is None or headers.lower().count(b"content-length") != 1 or b"?" in line:
+            return None
         return line, headers[: found.start(1)], headers[found.end(1) :]

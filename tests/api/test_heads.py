@@ -169,12 +169,12 @@ class AgainTests(HeadsTestCase):
         self.send(one.replace(b"secret", b"secret2"), one.replace(b"secret", b"secre"))
         self.assertEqual([], self.taker.again)
 
-    def test_line_alone(self) -> None:
-        """The same line with other headers takes the place of the one before."""
-        other = request(b"x", LINE, "X: 1")
-        self.send(other, other, request())
-        self.assertEqual([b"x"], self.taker.again)
-        self.assertEqual(2, len(self.taker.whole))
+    def test_one_line(self) -> None:
+        """The same line with other headers is another head; a gateway sends several, in turn."""
+        others = [request(b"%d" % number, LINE, f"X: {number}") for number in range(3)]
+        self.send(*others, request(b"y"), *others, request(b"z"))
+        self.assertEqual(([b"y", b"0", b"1", b"2", b"z"]), self.taker.again)
+        self.assertEqual([b"0", b"1", b"2"], self.taker.whole)
 
     def test_pipelined(self) -> None:
         """Many in one segment are answered in their order, known or not."""
@@ -207,7 +207,7 @@ class AgainTests(HeadsTestCase):
         self.assertEqual(([], [b"x"]), (self.taker.again, self.taker.whole))
 
     def test_few(self) -> None:
-        """Four lines are remembered; the oldest makes room."""
+        """Four heads are remembered; the oldest makes room."""
         requests = [request(b"%d" % number, f"POST /take{number} HTTP/1.1") for number in range(4)]
         self.send(*requests, *requests)
         self.assertEqual([b"0", b"1", b"2", b"3"], self.taker.again)
