@@ -90,7 +90,10 @@ class Message:
         self.expires = expires
         self.key = 0
         self.size = len(payload)
-        if properties or len(levels) > _LEVELS or sum(map(len, levels)) > _CHARACTERS:
+        characters = 0
+        for level in levels:
+            characters += len(level)
+        if properties or len(levels) > _LEVELS or characters > _CHARACTERS:
             self.size += _size(levels, properties)
         self.encoded: dict[int, object] = {}
 

@@ -12,6 +12,7 @@ from mfserver.mqtt import constants, errors, events, properties
 from mfserver.mqtt.constants import MQTT_3_1, MQTT_3_1_1, MQTT_5_0
 from mfserver.mqtt.data import Reader
 from mfserver.mqtt.decode import check_remaining_length, decode_body
+from mfserver.mqtt.decode_common import take_common
 from mfserver.mqtt.decode_connect import decode_connect, decode_protocol
 from mfserver.mqtt.encode import EncodedPublish
 from mfserver.mqtt.errors import MQTTError, ProtocolError, QuotaExceeded
@@ -259,6 +260,9 @@ class Connection:
     def send_puback(self, packet_id: int, reason_code: int = 0, reason_string: str | None = None) -> None:
         """Acknowledge a QoS 1 PUBLISH [MQTT-4.3.2-4]. In 3.x a refusal looks like an acceptance."""
         self._receiver.qos_1_over()  # [MQTT-4.3.2-5]
+        is_common = reason_code == 0 and reason_string is None and self._state == _CONNECTED
+        if is_common and self._sender.puback(packet_id):
+            return
         self._acknowledge(Puback(packet_id, reason_code), reason_string)
 
     def send_pubrec(self, packet_id: int, reason_code: int = 0, reason_string: str | None = None) -> None:
@@ -324,7 +328,11 @@ class Connection:
         end = len(data)
         while pos < end:
             connected = self._state == _CONNECTED
-            if not connected and data[pos] >> 4 != constants.CONNECT:
+            if connected:
+                pos = take_common(data, pos, self.version, self._receiver, happened)
+                if pos == end:
+                    return
+            elif data[pos] >> 4 != constants.CONNECT:
                 raise ProtocolError("the first packet is not CONNECT")  # [MQTT-3.1.0-1]
             maximum = limits.max_packet if connected else limits.max_connect
             start, stop = find_packet(data, pos, self.version, _ALLOWED[self._state], maximum)
@@ -336,7 +344,7 @@ class Connection:
                 packet = decode_body(data[pos], data, start, stop, self.version)
                 event = _RECEIVED[data[pos] >> 4](self, packet)
             else:
-                event = self._connect_received(data, pos, start, stop)
+                event = _connect_received(self, data, pos, start, stop)
             pos = stop
             if event is not None:
                 happened.append(event)
@@ -345,50 +353,21 @@ class Connection:
         if self._state == _AWAITING_CONNACK:
             self._rest.hold(data[pos:], limits.max_packet + _HELD_BYTES)
 
-    def _connect_received(self, data: bytes, pos: int, start: int, stop: int) -> Event:
-        """CONNECT: find out the version first, because a refusal has to be in its form."""
-        reader = Reader(data, start, stop)
-        try:
-            self.version = self._sender.version = decode_protocol(reader)
-        except errors.UnsupportedProtocolVersion as error:
-            self.version = self._sender.version = error.answer
-            raise
-        check_remaining_length(data, pos, start, self.version)
-        connect = decode_connect(reader, self.version)
-        self._asked = connect
-        self.client_id = connect.client_id
-        asked = connect.properties or {}
-        self._sender.heed(asked)
-        self.send_quota = min(
-            self._limits.send_quota, cast(int, asked.get(properties.RECEIVE_MAXIMUM, 65_535))
-        )
-        self._session_expires_later = bool(asked.get(properties.SESSION_EXPIRY_INTERVAL))
-        self._limits.check_connect(connect)
-        # 3.1 demands an identifier; 3.1.1 one for a session that is kept.
-        # of 3.1.1 [MQTT-3.1.3-7] [MQTT-3.1.3-8] [MQTT-3.1.3-9]
-        if not connect.client_id and (
-            self.version == MQTT_3_1 or (self.version == MQTT_3_1_1 and not connect.clean_start)
-        ):
-            raise errors.ClientIdentifierNotValid("the client identifier is empty")
-        self._state = _AWAITING_CONNACK
-        return events.ConnectReceived(connect)
-
     # --- answers and endings -----------------------------------------------------------------------------
 
     def _acknowledge(self, packet: Acknowledgement, reason_string: str | None = None) -> None:
         """Queue one of the four that repeat a packet identifier [MQTT-2.2.1-5], of 3.1.1 [MQTT-2.3.1-6]."""
         if self._state == _CONNECTED:
-            self._sent(self._sender.explain(packet, reason_string))
+            refusal = self._sender.explain(packet, reason_string)
+            if refusal:
+                self.disconnect(refusal)
 
     def _send(self, packet: Packet) -> None:
         """Queue an answer, if there is somebody to send it to."""
         if self._state == _CONNECTED:
-            self._sent(self._sender.answer(packet))
-
-    def _sent(self, refusal: int) -> None:
-        """End the connection unless an answer could be queued."""
-        if refusal:
-            self.disconnect(refusal)
+            refusal = self._sender.answer(packet)
+            if refusal:
+                self.disconnect(refusal)
 
     def _fail(self, error: MQTTError) -> Event:
         """End the connection over what the client did.
@@ -407,7 +386,36 @@ class Connection:
         self._asked = None
 
 
-# --- what each packet of an accepted client means ---------------------------------------------------------
+# --- what each packet means ------------------------------------------------------------------------------
+
+
+def _connect_received(connection: Connection, data: bytes, pos: int, start: int, stop: int) -> Event:
+    """CONNECT: find out the version first, because a refusal has to be in its form."""
+    reader = Reader(data, start, stop)
+    try:
+        connection.version = connection._sender.version = decode_protocol(reader)
+    except errors.UnsupportedProtocolVersion as error:
+        connection.version = connection._sender.version = error.answer
+        raise
+    check_remaining_length(data, pos, start, connection.version)
+    connect = decode_connect(reader, connection.version)
+    connection._asked = connect
+    connection.client_id = connect.client_id
+    asked = connect.properties or {}
+    connection._sender.heed(asked)
+    connection.send_quota = min(
+        connection._limits.send_quota, cast(int, asked.get(properties.RECEIVE_MAXIMUM, 65_535))
+    )
+    connection._session_expires_later = bool(asked.get(properties.SESSION_EXPIRY_INTERVAL))
+    connection._limits.check_connect(connect)
+    # 3.1 demands an identifier; 3.1.1 one for a session that is kept.
+    # of 3.1.1 [MQTT-3.1.3-7] [MQTT-3.1.3-8] [MQTT-3.1.3-9]
+    if not connect.client_id and (
+        connection.version == MQTT_3_1 or (connection.version == MQTT_3_1_1 and not connect.clean_start)
+    ):
+        raise errors.ClientIdentifierNotValid("the client identifier is empty")
+    connection._state = _AWAITING_CONNACK
+    return events.ConnectReceived(connect)
 
 
 def _publish_received(connection: Connection, packet: Packet) -> Event:

@@ -1,26 +1,49 @@
 """What one client publishes: within our Receive Maximum, and with its topic aliases resolved."""
 
-from typing import cast
+from typing import Final, cast
 
 from mfserver.mqtt.constants import MQTT_5_0
-from mfserver.mqtt.errors import ProtocolError, ReceiveMaximumExceeded
+from mfserver.mqtt.data import decode_text
+from mfserver.mqtt.errors import MalformedPacket, ProtocolError, ReceiveMaximumExceeded
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Properties, Publish
 from mfserver.mqtt.properties import TOPIC_ALIAS
+from mfserver.mqtt.topics import check_topic_name
 
 __all__ = ["Receiver"]
+
+#: Bytes of a topic name that is kept for the next PUBLISH: so few that they count as part of a connection.
+_SHORT: Final = 256
 
 
 class Receiver:
     """Takes in the PUBLISHes of one network connection.
 
     :ivar alias_bytes: of the topics that have a topic alias.
+    :ivar max_packet: bytes of a whole packet.
+    :ivar max_payload: bytes of a payload.
+    :ivar topic: a topic name that came lately, as most clients say the same one again; ``""`` for none.
+    :ivar topic_bytes: the same as it came.
     """
 
-    __slots__ = ("_aliases", "_limits", "_qos_1", "_qos_2", "alias_bytes")
+    __slots__ = (
+        "_aliases",
+        "_limits",
+        "_qos_1",
+        "_qos_2",
+        "alias_bytes",
+        "max_packet",
+        "max_payload",
+        "topic",
+        "topic_bytes",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.max_packet = limits.max_packet
+        self.max_payload = limits.max_payload
+        self.topic = ""
+        self.topic_bytes = b""
         self._aliases: dict[int, str] = {}
         self.alias_bytes = 0
         # What counts against the Receive Maximum (4.9): how many of QoS 1, and which of QoS 2.
@@ -44,9 +67,28 @@ class Receiver:
         if self._qos_1 + len(self._qos_2) > self._limits.receive_maximum:
             raise ReceiveMaximumExceeded("the receive maximum is exceeded")  # [MQTT-3.3.4-7]
 
+    def count_qos_1(self) -> bool:
+        """Count a PUBLISH of QoS 1 of MQTT 5.0. :return: False where it is one too many, and not counted."""
+        if self._qos_1 + len(self._qos_2) >= self._limits.receive_maximum:
+            return False
+        self._qos_1 += 1
+        return True
+
+    def topic_of(self, name: bytes) -> str:
+        """The topic name that these bytes are; ``""`` where they are none."""
+        try:
+            topic = decode_text(name)
+            check_topic_name(topic)
+        except MalformedPacket:
+            return ""
+        if len(name) <= _SHORT:
+            self.topic, self.topic_bytes = topic, name
+        return topic
+
     def qos_1_over(self) -> None:
         """One PUBLISH of QoS 1 gets its PUBACK now."""
-        self._qos_1 = max(0, self._qos_1 - 1)
+        if self._qos_1:
+            self._qos_1 -= 1
 
     def qos_2_over(self, packet_id: int) -> None:
         """The PUBLISH of QoS 2 with this identifier is refused by PUBREC or completed by PUBCOMP now."""

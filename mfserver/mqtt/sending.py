@@ -28,6 +28,8 @@ __all__ = ["Sender"]
 
 #: Bytes of acknowledgements and the like that may wait for the transport besides messages.
 _ANSWER_BYTES: Final = 65_536
+#: A PUBACK without reason code and properties, but for its packet identifier.
+_PUBACK: Final = 0x4002_0000
 #: Topic aliases that we use to one client, if it takes so many. Each costs the bytes of its topic.
 _ALIASES: Final = 32
 
@@ -121,6 +123,17 @@ class Sender:
             self.alias_bytes += len(topic.encode())
         self._out += (head, message)
         self._message_bytes += size
+        return True
+
+    def puback(self, packet_id: int) -> bool:
+        """Queue a PUBACK that says nothing but its packet identifier, as nearly all do.
+
+        :return: False where there is a reason to ask :meth:`answer`.
+        """
+        if self._answer_bytes > _ANSWER_BYTES - 4 or self._maximum < 4 or not 0 < packet_id <= 0xFFFF:
+            return False
+        self._out.append((_PUBACK | packet_id).to_bytes(4, "big"))
+        self._answer_bytes += 4
         return True
 
     def answer(self, packet: Packet) -> int:

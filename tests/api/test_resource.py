@@ -23,6 +23,7 @@ from mfserver.errors import (
 )
 from mfserver.route import Route
 from tests.api.house import Answer, House
+from tests.builds import EXPECTED
 
 
 class Echo:
@@ -304,7 +305,8 @@ class VersionTests(SynchronousTestCase):
     """What anybody may ask."""
 
     def test_version(self) -> None:
-        self.assertEqual(House().ask("GET", "/version").json, {"service": "things", "version": __version__})
+        told = House().ask("GET", "/version").json
+        self.assertEqual(told, {"service": "things", "version": __version__, "build": EXPECTED})
 
     def test_health(self) -> None:
         answer = House().ask("GET", "/health", token="nonsense")

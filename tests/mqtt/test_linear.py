@@ -131,6 +131,16 @@ def pings(length: int) -> bytes:
     return b"\xc0\0" * (length // 2)
 
 
+def messages(length: int) -> bytes:
+    """Many of the smallest messages."""
+    return framed(0x30, b"\0\1t\0") * (length // 6)
+
+
+def acknowledgements(length: int) -> bytes:
+    """Many of the smallest acknowledgements."""
+    return framed(0x40, _ID) * (length // 4)
+
+
 def aliases(length: int) -> bytes:
     """A long topic with an alias, and many small packets that use it."""
     return framed(0x30, b"\3\xe8" + b"t" * 1_000 + b"\3\x23\0\1") + framed(0x30, b"\0\0\3\x23\0\1") * (
@@ -140,6 +150,7 @@ def aliases(length: int) -> bytes:
 
 _KINDS: Final[tuple[Callable[[int], bytes], ...]] = (
     publish, properties, long_properties, subscriptions, unsubscriptions, pings, aliases,
+    messages, acknowledgements,
 )  # fmt: skip
 
 
