@@ -64,7 +64,10 @@ class HTTPAdapter:
         content_type = request_content_type(request) or topic.content_type
         payload = self._payload(request)
         peer = peer_of(request.channel.transport)
-        thing, logout = await self._authenticator.authenticate(claims, peer, None)
+        logout: Callable[[], None] = _nobody_came
+        thing = self._authenticator.recognise(claims, peer)
+        if thing is None:
+            thing, logout = await self._authenticator.authenticate(claims, peer, None)
         try:
             if topic.channel not in thing.channels:
                 raise NotAuthorized("the thing is not connected to this channel")
@@ -117,3 +120,7 @@ class HTTPAdapter:
         if len(payload) > self._max_message:
             raise TooLarge(f"a message has at most {self._max_message} bytes", self._max_message)
         return payload
+
+
+def _nobody_came() -> None:
+    """Who is known from memory was not logged in."""

@@ -1,7 +1,7 @@
 """One resource for a whole route table: finds the row, serves it, and turns errors into answers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -114,13 +114,11 @@ class Root(Resource):
         self._begin(request, begun)
 
     def _begin(self, request: Request, begun: Begun | None) -> None:
-        gone: list[Any] = []
-        request.notifyFinish().addErrback(gone.append)
-        Deferred.fromCoroutine(self._serve(request, gone, begun)).addErrback(
+        Deferred.fromCoroutine(self._serve(request, begun)).addErrback(
             lambda failure: self._log.failure("a request could not be answered", failure)
         )
 
-    async def _serve(self, request: Any, gone: Sequence[Any], begun: Begun | None) -> None:
+    async def _serve(self, request: Any, begun: Begun | None) -> None:
         """Serve a request and answer it, whatever its handler does."""
         set_headers(request)
         try:
@@ -135,20 +133,22 @@ class Root(Resource):
             again = route.serve(request, parameters)
             if again is not None:
                 again = await again
-            if again is not None and not gone:
+            if again is not None and _is_open(request):
                 request.learn(again, route.success)
         except Exception as error:
-            self._failed(request, error, bool(gone))
+            self._failed(request, error)
             return
-        if route.upgrade is None and not gone and not request.finished:
+        if route.upgrade is None and _is_open(request):
             request.finish()
 
-    def _failed(self, request: Request, error: Exception, gone: bool) -> None:
+    def _failed(self, request: Request, error: Exception) -> None:
         """Answer what a handler raised, and log it where it is no answer but our mistake."""
-        if gone:
+        if not _is_open(request) and not request.finished:  # nobody is there
             return
         if not isinstance(error, MFServerError):
             self._log.failure("a request failed")
+        if request.finished:
+            return
         if request.startedWriting:
             request.loseConnection()
         else:
@@ -165,15 +165,13 @@ class Root(Resource):
         matches = self._tree.match(_segments(request))
         if not matches:
             raise NotFound("no such path")
-        methods = {route.method for route, _ in matches} | {"OPTIONS"}
-        allowed = sorted(methods | {"HEAD"} if "GET" in methods else methods)
         if request.method == b"OPTIONS":
-            _answer_options(request, allowed)
+            _answer_options(request, _allowed(matches))
             return None
         wanted = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
-        matches = [match for match in matches if match[0].method == wanted]
+        others, matches = matches, [match for match in matches if match[0].method == wanted]
         if not matches:
-            raise WrongMethod(allowed)
+            raise WrongMethod(_allowed(others))
         upgrades = _upgrades(request)
         for route, values in matches:
             if route.upgrade in upgrades:
@@ -186,7 +184,7 @@ class Root(Resource):
 
 def answer(request: Request, status: int, entity: bytes = b"", media_type: str = "application/json") -> None:
     """Answer a request and finish it; nothing happens when its client is gone."""
-    if getattr(request, "channel", None) is None:
+    if not _is_open(request):
         return
     # twisted.web has no words for statuses younger than RFC 2616: 426 and 429.
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
@@ -234,7 +232,6 @@ def answer_error(request: Request, error: Exception) -> None:
 
 def set_headers(request: Request) -> None:
     """Give an answer the headers that every answer has."""
-    request.responseHeaders.removeHeader(b"Server")
     for name, value in _HEADERS:
         request.setHeader(name, value)
     if request.isSecure():
@@ -292,6 +289,17 @@ def _segments(request: Request) -> list[str]:
     except ValueError as error:
         raise Invalid("the path is not ASCII", "path") from error
     return path.split("/")[1:]
+
+
+def _is_open(request: Request) -> bool:
+    """Whether there is somebody to answer who has not been: twisted.web takes the channel away."""
+    return getattr(request, "channel", None) is not None
+
+
+def _allowed(matches: Iterable[tuple[Route, tuple[str, ...]]]) -> list[str]:
+    """The methods of a path."""
+    methods = {route.method for route, _ in matches} | {"OPTIONS"}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _places(path: str) -> list[str]:

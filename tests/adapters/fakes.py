@@ -49,7 +49,7 @@ class Gate:
 
     :ivar things: by key.
     :ivar held: when a list, authentications wait in it until the test fires them.
-    :ivar recognised: the claims of those who were known again.
+    :ivar remembers: things are known from memory; else each has to be looked up.
     :ivar peers: the certificates that came with the claims.
     :ivar on_login: told of each connection that is let in, before anybody else.
     :ivar logged_in: the connections of those who are in, by thing id.
@@ -60,7 +60,7 @@ class Gate:
         self.held: list[Callable[[], object]] | None = None
         self.logged_in: list[tuple[ThingId, ILiveConnection | None]] = []
         self.claims: list[Claims] = []
-        self.recognised: list[Claims] = []
+        self.remembers = True
         self.peers: list[IPeer | None] = []
         self.error: Exception | None = None
         self.on_login: Callable[[ILiveConnection], object] | None = None
@@ -77,9 +77,11 @@ class Gate:
         return waiting
 
     def recognise(self, claims: Claims, peer: IPeer | None) -> IThing | None:
-        if self.held is not None or self.error is not None or not claims.keys:
+        if not self.remembers or self.held is not None or self.error is not None or not claims.keys:
             return None
-        self.recognised.append(claims)
+        if claims.keys[0] in self.things:
+            self.claims.append(claims)
+            self.peers.append(peer)
         return self.things.get(claims.keys[0])
 
     def _decide(self, claims: Claims, connection: ILiveConnection | None) -> "Deferred[Any]":

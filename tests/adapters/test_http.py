@@ -167,7 +167,7 @@ class WhoTests(HTTPTestCase):
     """Each place of a key, and who is refused."""
 
     def test_places(self) -> None:
-        """Header in each spelling, and both parameters."""
+        """Header in each spelling, and both parameters; who is known from memory, and who is not."""
         basic = "Authorization: Basic " + base64.b64encode(b"alice:key-of-alice").decode()
         for path, headers in (
             (PATH, [KEY]),
@@ -177,6 +177,7 @@ class WhoTests(HTTPTestCase):
             (f"{PATH}?authorization=key-of-alice", []),
             (f"{PATH}?auth=key-of-alice", []),
         ):
+            self.house.gate.remembers = not self.house.gate.remembers
             with self.subTest(path=path, headers=headers):
                 self.assertEqual(202, self.post(path, *headers))
                 claims = self.house.gate.claims[-1]
@@ -229,7 +230,8 @@ class WhoTests(HTTPTestCase):
     def test_right_lost(self) -> None:
         """The right is asked for at each request."""
         self.alice.channels.remove("c")
-        self.assertEqual(403, self.post(PATH, KEY))
+        for self.house.gate.remembers in (True, False):
+            self.assertEqual(403, self.post(PATH, KEY))
 
     def test_right_lost_meanwhile(self) -> None:
         """It is asked for after the authentication, however long that took."""
@@ -248,7 +250,8 @@ class DurableTests(HTTPTestCase):
         self.bus = self.house.router.bus = DurableBus(self.house.router.deliver)
 
     def test_committed(self) -> None:
-        """Nothing is said before the commit, and the thing stays logged in until then."""
+        """Nothing is said before the commit, and a thing that was logged in stays so until then."""
+        self.house.gate.remembers = False
         wire = self.send(PATH, KEY)
         self.assertEqual(b"", wire.take())
         self.assertEqual(1, len(self.house.gate.logged_in))
@@ -267,6 +270,7 @@ class DurableTests(HTTPTestCase):
 
     def test_gone(self) -> None:
         """A client that goes meanwhile is logged out when it is over, whatever comes of it."""
+        self.house.gate.remembers = False
         for error in (None, OSError()):
             wire = self.send(PATH, KEY)
             wire.lose()
