@@ -50,7 +50,7 @@ def take_common(data: bytes, pos: int, version: int, receiver: Receiver, happene
             length += (more << 7) - 0x80
             start += 1
         stop = start + length
-        if length < 4 or stop > end or stop - pos > max_packet:
+        if stop > end or stop - pos > max_packet:
             break
         pos_name = start + 2
         start = pos_name + (data[start] << 8 | data[start + 1])
