@@ -361,10 +361,8 @@ class MQTTProtocol(Protocol):
             if self._over or self._is_failing:
                 return
             client, kind = self._client, type(event)
-            if kind not in _CLIENT_EVENTS:
+            if client is None or kind in self._EVENTS:
                 self._EVENTS[kind](self, event)
-            elif client is None:
-                continue
             elif kind is PublishReceived:
                 client.publish_received(event)
             elif kind is PublishAcknowledged:

@@ -8,19 +8,22 @@ from mfserver.topic import Topic, parse
 
 __all__ = ["Topics"]
 
-#: Characters of a topic name that is not counted where it is kept.
+#: Characters of a topic name that is parsed anew each time where it is not a usual one: that costs less than
+#: it does to receive it.
 _SHORT: Final = 256
-#: Short ones that are kept of one client: what most have, and so few that they count as part of it.
+#: Characters and levels of a usual one. A few of them are kept of each client, and count as part of it.
+_USUAL: Final = 128
+_LEVELS: Final = 16
 _FEW: Final = 4
 #: A parsed topic holds its name about three times.
 _TIMES: Final = 3
 
 
 class Topics:
-    """Parsed topics by their names: a few short ones, and the latest long ones, as an alias may repeat one.
+    """Parsed topics by their names: a few usual ones, and the latest long ones, as an alias may repeat one.
 
     :param maximum: how many long ones there are at most.
-    :ivar known: the short ones; look here before you call :meth:`parse`.
+    :ivar known: the usual ones; look here before you call :meth:`parse`.
     :ivar size: bytes that the long ones hold, about.
     """
 
@@ -37,7 +40,7 @@ class Topics:
         if len(name) > _SHORT:
             return self._parse_long(name)
         topic = _parse(name)
-        if topic is not None:
+        if topic is not None and len(name) <= _USUAL and len(topic.levels) <= _LEVELS:
             if len(self.known) in (0, _FEW):
                 self.known = {}  # whoever has more than a few begins anew
             self.known[name] = topic

@@ -164,26 +164,28 @@ class ClientSession:
         return self._is_complete and self._can_send() and len(self.state.in_flight) < self.state.send_quota
 
     def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
-        if self._direct is not None and self._feeding is None and qos < 2 and not message.expires:
-            # The straight way, of most: the right to it was asked for just now, and nothing is kept of it.
-            if self._can_send() and self._send_direct(self._direct, message, qos, retain, identifiers):
-                return
-        elif self._feeding is not None:
+        if self._feeding is not None:
             self._feeding.bring_older(message.channel, message.levels)
+        elif self._send_at_once(message, qos, retain, identifiers):
+            return
         self._take_in_turn(message, qos, retain, identifiers)
 
-    def _send_direct(
-        self, client: Client, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]
-    ) -> bool:
-        """Send what came this moment. :return: False where too much is in flight."""
+    def _send_at_once(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> bool:
+        """The straight way, of most: the right to it was asked for just now, and nothing is kept of it.
+
+        :return: False where it is not free.
+        """
+        client, state = self._direct, self.state
+        if client is None or qos > 1 or message.expires or state.waiting or not client.is_writable:
+            return False
         packet_id = 0
         if qos:
-            packet_id = self.state.take_packet_id()
+            packet_id = state.take_packet_id()
             if not packet_id:
                 return False
-            self.state.in_flight[packet_id] = _SENT
-        if not client.send_publish(message, qos, retain, identifiers, packet_id) and packet_id:
-            self.state.in_flight.pop(packet_id, None)  # too long for this client [MQTT-3.1.2-25]
+            state.in_flight[packet_id] = _SENT
+        if not client.send_publish(message, qos, retain, identifiers, packet_id):
+            state.in_flight.pop(packet_id, None)  # too long for this client [MQTT-3.1.2-25]
         return True
 
     def _take_in_turn(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:

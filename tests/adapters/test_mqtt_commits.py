@@ -355,6 +355,26 @@ class AnswersTests(SynchronousTestCase):
         self.add(3, succeed(None))
         self.assertEqual(([], [], 0), (self.sent, self.failures, len(self.answers)))
 
+    def test_added_within_an_answer(self) -> None:
+        """What the last answer of those that wait adds is not forgotten, whatever else it lets go."""
+        first: Deferred[None] = Deferred()
+        second: Deferred[None] = Deferred()
+        third: Deferred[None] = Deferred()
+
+        def send() -> None:
+            self.add(2, second)
+            second.callback(None)
+            self.add(3, third)
+
+        self.answers.add(first, send)
+        self.assertFalse(self.answers.is_free)
+        first.callback(None)
+        self.assertFalse(self.answers.is_free)
+        self.assertEqual(1, len(self.answers))
+        third.callback(None)
+        self.assertTrue(self.answers.is_free)
+        self.assertEqual([2, 3], [number for number in self.sent if number])
+
     def test_ends_within_an_answer(self) -> None:
         """An answer that ends the connection is the last."""
         commit: Deferred[None] = Deferred()

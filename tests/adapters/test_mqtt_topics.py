@@ -1,4 +1,4 @@
-"""Long topics that a client publishes on are parsed once."""
+"""The topics that a client publishes on are parsed once, where they are long or come often."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -8,16 +8,29 @@ LONG = "channels/c/messages/" + "x" * 300
 
 
 class TopicsTests(SynchronousTestCase):
-    """So many at most, and all that they hold is counted."""
+    """So many at most, and all that long ones hold is counted."""
 
-    def test_short(self) -> None:
-        """A short one is parsed anew, and nothing is kept of it."""
+    def test_usual(self) -> None:
+        """Of usual ones a few are known, and never more."""
         topics = Topics(2)
-        for name in "channels/c/messages", "channels/c/messages":
+        self.assertEqual({}, topics.known)
+        for number in range(9):
+            name = f"channels/{number}/messages"
             topic = topics.parse(name)
             assert topic is not None
-            self.assertEqual("c", topic.channel)
+            self.assertEqual(str(number), topic.channel)
+            self.assertIs(topic, topics.known[name])
+            self.assertLessEqual(len(topics.known), 4)
+        self.assertEqual(["channels/8/messages"], list(topics.known))
+        self.assertEqual({}, Topics(2).known)
         self.assertEqual(0, topics.size)
+
+    def test_unusual(self) -> None:
+        """Nothing is kept of one that is neither usual nor long, or none of ours."""
+        topics = Topics(2)
+        for name in LONG[:150], "channels/c/messages/" + "x/" * 17, "weather":
+            topics.parse(name)
+        self.assertEqual(({}, 0), (topics.known, topics.size))
 
     def test_long(self) -> None:
         """A long one is the same object the next time, and the oldest goes for a newer one."""

@@ -102,6 +102,35 @@ class FloodTests(MQTTTestCase):
         self.assertLess(core.most, 2_500)
         self.assertGreater(core.most, 1_000)
 
+    def test_more_before_its_turn(self) -> None:
+        """What comes while something is left of what came before stands behind that."""
+        alice = self.connect("alice")
+        heard: list[bytes] = []
+        self.house.router.bus = CountingBus(lambda message: heard.append(message.payload))
+        alice.protocol.dataReceived(encode(Publish(TOPIC, b"x"), 5) * 10_000)
+        self.assertLess(len(heard), 9_000)
+        alice.protocol.dataReceived(encode(Publish(TOPIC, b"last"), 5))
+        self.assertNotIn(b"last", heard)
+        self.house.end_turn()
+        self.assertEqual((10_001, b"last"), (len(heard), heard[-1]))
+
+    def test_more_from_within(self) -> None:
+        """What comes while we write waits until that, and everything before it, is done."""
+        alice = self.connect("alice")
+        happened: list[bytes] = []
+        self.house.router.bus = CountingBus(lambda message: happened.append(message.payload))
+        more = [encode(Publish(TOPIC, b"%d" % number, 1, packet_id=number), 5) for number in range(2, 5)]
+
+        def write(_: bytes) -> None:
+            happened.append(b"write")
+            if more:
+                alice.protocol.dataReceived(more.pop(0))
+            happened.append(b"written")
+
+        alice.write = write  # type: ignore[method-assign]
+        alice.protocol.dataReceived(encode(Publish(TOPIC, b"1", 1, packet_id=1), 5))
+        self.assertEqual(b"1 write written 2 write written 3 write written 4 write written".split(), happened)
+
     def test_then_lost(self) -> None:
         """All of it is heard too when it is the last of its client, its DISCONNECT among it."""
         bob = self.connect("bob")
