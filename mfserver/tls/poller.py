@@ -98,6 +98,10 @@ class Poller:
         self._reactor.removeReader(self)  # which asks for the descriptor
         self._epoll = None
         epoll.close()
+        self._handshakes.clear()  # those of connections that are closed
+        if self._next_handshakes is not None:
+            self._next_handshakes.cancel()
+            self._next_handshakes = None
 
     # --- IReadDescriptor ------------------------------------------------------------------------------------
 

@@ -8,13 +8,15 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from mfserver.address import network
 from mfserver.tls.admission import Admission
+from mfserver.tls.carrier import address_of
 from mfserver.tls.limit import ConnectionLimit
 from mfserver.tls.poller import Poller
-from mfserver.tls.transport import TLSTransport, address_of
+from mfserver.tls.transport import TLSTransport
 
 __all__ = ["TLSPort"]
 
@@ -33,6 +35,8 @@ class TLSPort:
     :param limit: counts the connections from the moment they are accepted, and closes those too many.
     :ivar fd: its descriptor; -1 while it does not listen.
     """
+
+    _log = Logger()
 
     def __init__(
         self, bound: socket.socket, admission: Admission, poller: Poller, limit: ConnectionLimit | None
@@ -100,8 +104,13 @@ class TLSPort:
         if limit is not None and not limit.accept(network(address.host)):
             carrier.close()
             return
-        carrier.setblocking(False)
-        TLSTransport(carrier, address, self._admission, self._poller, self._released)
+        try:
+            carrier.setblocking(False)
+            TLSTransport(carrier, address, self._admission, self._poller, self._released)
+        except Exception:  # OpenSSL's or the system's memory ends: this listener has to outlive it
+            self._log.failure("an accepted connection cannot be served")
+            carrier.close()
+            self._released(address)
 
     def _released(self, address: IAddress) -> None:
         if self._limit is not None:

@@ -17,7 +17,6 @@ from struct import pack
 from typing import Any, Final, Protocol
 
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, ISSLTransport
 from twisted.logger import Logger
@@ -26,6 +25,7 @@ from zope.interface import implementer
 
 from mfserver.errors import NotAuthorized
 from mfserver.tls.admission import Admission
+from mfserver.tls.carrier import Carried
 from mfserver.tls.context import ServerConnection
 from mfserver.tls.peer import IPeerTransport, Peer
 from mfserver.turn import Turn
@@ -80,14 +80,13 @@ class IPoller(Protocol):
 
 
 @implementer(ISSLTransport, IConsumer, IPushProducer, IPeerTransport)
-class TLSTransport:
+class TLSTransport(Carried):
     """One TLS connection of a server.
 
     :ivar peer: who showed a certificate; set before the application's protocol exists.
     :ivar negotiatedProtocol: the name that ALPN chose, or None.
     :ivar connected: until ``connectionLost``.
     :ivar disconnecting: somebody wants it closed.
-    :ivar fd: its descriptor; -1 once it is closed.
     """
 
     _log = Logger()
@@ -95,12 +94,11 @@ class TLSTransport:
     TLS = True
 
     __slots__ = (
-        "_address",
         "_admission",
-        "_carrier",
         "_eager",
         "_events",
         "_held",
+        "_is_notified",
         "_is_paused",
         "_on_close",
         "_peer_ended",
@@ -119,7 +117,6 @@ class TLSTransport:
         "_waiting",
         "connected",
         "disconnecting",
-        "fd",
         "negotiatedProtocol",
         "peer",
     )
@@ -138,13 +135,11 @@ class TLSTransport:
         :param address: the peer's.
         :param on_close: called once with the address, when the socket is closed.
         """
-        self.fd = carrier.fileno()
+        super().__init__(carrier, address)
         self.peer: Peer | None = None
         self.negotiatedProtocol: bytes | None = None
         self.connected = True
         self.disconnecting = False
-        self._carrier = carrier
-        self._address = address
         self._admission = admission
         self._poller = poller
         self._turn = poller.turn
@@ -153,13 +148,12 @@ class TLSTransport:
         self._protocol: Any = None
         self._state = _HANDSHAKING
         self._reason: BaseException | None = None
-        self._timer: IDelayedCall | None = poller.clock.callLater(
-            admission.handshake_timeout, self._abort, ConnectionAborted()
-        )
+        self._timer: IDelayedCall | None = None
         self._reading = True
         self._eager = False
         self._reads = 0
         self._peer_ended = False
+        self._is_notified = False
         # Collected in this turn; what OpenSSL was given and could not send; the bytes of both.
         self._waiting: list[bytes] = []
         self._unsent: bytes | memoryview = b""
@@ -169,6 +163,7 @@ class TLSTransport:
         self._is_paused = False
         self._events = EPOLLIN | EPOLLONESHOT
         poller.watch(self, self._events)
+        self._set_timer(admission.handshake_timeout, self._abort, ConnectionAborted())
 
     # --- the poller's calls ---------------------------------------------------------------------------------
 
@@ -303,10 +298,10 @@ class TLSTransport:
     def write(self, data: bytes) -> None:
         """Send bytes when this turn ends; after ``loseConnection`` only those of a registered producer.
 
-        :raises TypeError: it is text.
+        :raises TypeError: it is text, or a number.
         """
         if type(data) is not bytes:
-            data = bytes(data)
+            data = bytes(memoryview(data))
         if self._state != _OPEN or not data or (self.disconnecting and self._producer is None):
             return
         if not self._waiting:
@@ -324,15 +319,13 @@ class TLSTransport:
     def flush(self) -> None:
         """Send what was collected, and close where there is no more to come."""
         if self._state == _OPEN:
-            if self._held and not self._send():
+            if (self._held or self._events & EPOLLOUT) and not self._send():
                 return
             if self._peer_ended or (self.disconnecting and self._producer is None):
                 self._end()
-            elif self._is_paused:
+            elif self._is_paused or (self._producer is not None and not self._streaming):
                 self._is_paused = False
-                self._producer.resumeProducing()
-            elif self._producer is not None and not self._streaming:
-                self._producer.resumeProducing()
+                self._resume()
         elif self._state == _ENDING:
             self._end()
         elif self._state == _ABORTED:
@@ -393,6 +386,14 @@ class TLSTransport:
         if self.disconnecting and self._state == _OPEN:
             self._turn.add_transport(self)
 
+    def _resume(self) -> None:
+        """All is sent: let the producer go on. One that cannot would never be asked again."""
+        try:
+            self._producer.resumeProducing()
+        except Exception as error:
+            self._log.failure("a producer failed, and its connection ends")
+            self._lose(error)
+
     def pauseProducing(self) -> None:
         """Read no more."""
         if self._reading and self._state in (_OPEN, _ENDING):
@@ -450,14 +451,16 @@ class TLSTransport:
         tls = self._tls
         assert tls is not None
         self._state = _ENDING
-        if not tls.get_shutdown() & SSL.SENT_SHUTDOWN:  # asked again it would look for the peer's
+        self.disconnecting = True
+        if not self._is_notified:
             try:
                 tls.shutdown()
-            except SSL.WantWriteError:
+            except SSL.WantWriteError:  # OpenSSL calls it sent already, and sends it when asked again
                 self._watch_for(EPOLLOUT)
                 return
             except SSL.Error:
                 self._peer_ended = True  # there is nobody to wait for
+            self._is_notified = True  # asked once more, OpenSSL would look for the peer's
         if self._peer_ended:
             self._reason = ConnectionDone()
             self._close()
@@ -467,12 +470,13 @@ class TLSTransport:
 
     def _lose(self, reason: BaseException) -> None:
         """The connection is broken, or ended by the peer without a word."""
-        if self._state in (_HANDSHAKING, _DRAINING):
-            if self._state == _HANDSHAKING:
-                self._admission.failed(self._address, reason)
+        if self._state == _CLOSED:
+            return
+        if self._protocol is None and self._state != _DRAINING:
+            self._admission.failed(self._address, reason)
         elif self._reason is None:
             self._reason = ConnectionDone() if self._state == _ENDING or self._peer_ended else reason
-        self._close()
+        self._close(reset=self._state == _ABORTED)
 
     def _close(self, reset: bool = False) -> None:
         """Give the socket up, and tell the protocol.
@@ -492,21 +496,23 @@ class TLSTransport:
         carrier.close()
         self.fd = -1
         self._drop_waiting()
-        self._producer = None
-        self._streaming = self._is_paused = False
         self.connected = False
         self.disconnecting = True
-        protocol, self._protocol = self._protocol, None
-        reason, self._reason = self._reason, None
+        producer, protocol, reason = self._producer, self._protocol, self._reason
+        self._producer = self._protocol = self._reason = None
+        self._streaming = self._is_paused = False
+        try:
+            if producer is not None:
+                producer.stopProducing()
+        except Exception:
+            self._log.failure("a producer failed to hear that its connection is lost")
         try:
             if protocol is not None:
                 protocol.connectionLost(Failure(reason or ConnectionLost()))
         except Exception:
             self._log.failure("a protocol failed to hear that its connection is lost")
-        finally:
-            on_close, self._on_close = self._on_close, None
-            if on_close is not None:
-                on_close(self._address)
+        if self._on_close is not None:
+            self._on_close(self._address)
 
     def _drop_waiting(self) -> None:
         self._waiting = []
@@ -515,14 +521,6 @@ class TLSTransport:
 
     # --- what Twisted's transports can be asked -------------------------------------------------------------
 
-    def fileno(self) -> int:
-        """The descriptor; -1 once it is closed."""
-        return self.fd
-
-    def logPrefix(self) -> str:
-        """What Twisted logs."""
-        return "TLS"
-
     def getHandle(self) -> ServerConnection | None:
         """OpenSSL's connection; None once it is closed. Do not keep it."""
         return self._tls
@@ -530,32 +528,6 @@ class TLSTransport:
     def getPeerCertificate(self) -> Any:
         """The certificate that the peer showed, as pyOpenSSL's; None without one."""
         return self._tls.get_peer_certificate() if self._tls is not None else None
-
-    def getPeer(self) -> Any:
-        """The peer's address."""
-        return self._address
-
-    def getHost(self) -> Any:
-        """Our own address; None once it is closed."""
-        return address_of(self._carrier.getsockname()) if self.fd >= 0 else None
-
-    def getTcpNoDelay(self) -> bool:
-        """Whether small segments are sent at once."""
-        return bool(self._carrier.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Send small segments at once; our listeners' connections do already."""
-        if self.fd >= 0 and not enabled:
-            self._carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
-
-    def getTcpKeepAlive(self) -> bool:
-        """Whether the system notices a peer that is gone."""
-        return bool(self._carrier.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Have the system notice a peer that is gone; our listeners' connections do already."""
-        if self.fd >= 0:
-            self._carrier.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
     # --- small parts ----------------------------------------------------------------------------------------
 
@@ -572,8 +544,3 @@ class TLSTransport:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None if seconds is None else self._poller.clock.callLater(seconds, call, *arguments)
-
-
-def address_of(name: Any) -> IPv4Address | IPv6Address:
-    """What Twisted calls an address of the socket module's."""
-    return IPv4Address("TCP", *name[:2]) if len(name) == 2 else IPv6Address("TCP", *name)

@@ -10,8 +10,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from mfserver.ca.x509 import name
-from mfserver.tls.listen import LINGER
 from mfserver.tls.peer import peer_of
+from mfserver.tls.transport import LINGER
 from tests.tls.listen_case import ListenCase
 from tests.tls.pki import KEY, Authority, write
 from tests.tls.wire import Applications, Listener

@@ -1,0 +1,62 @@
+"""What Twisted's transports can be asked about their socket."""
+
+import socket
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+
+__all__ = ["Carried", "address_of"]
+
+
+class Carried:
+    """Something on a connected TCP socket.
+
+    :ivar fd: the socket's descriptor; -1 once it is closed.
+    """
+
+    __slots__ = ("_address", "_carrier", "fd")
+
+    def __init__(self, carrier: socket.socket, address: IAddress) -> None:
+        self.fd = carrier.fileno()
+        self._carrier = carrier
+        self._address = address
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self.fd
+
+    def logPrefix(self) -> str:
+        """What Twisted logs."""
+        return "TLS"
+
+    def getPeer(self) -> Any:
+        """The peer's address."""
+        return self._address
+
+    def getHost(self) -> Any:
+        """Our own address; None once it is closed."""
+        return address_of(self._carrier.getsockname()) if self.fd >= 0 else None
+
+    def getTcpNoDelay(self) -> bool:
+        """Whether small segments are sent at once; False once it is closed."""
+        return self.fd >= 0 and bool(self._carrier.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Send small segments at once; our listeners' connections do already."""
+        if self.fd >= 0 and not enabled:
+            self._carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        """Whether the system notices a peer that is gone; False once it is closed."""
+        return self.fd >= 0 and bool(self._carrier.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Have the system notice a peer that is gone; our listeners' connections do already."""
+        if self.fd >= 0:
+            self._carrier.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+
+def address_of(name: Any) -> IPv4Address | IPv6Address:
+    """What Twisted calls an address of the socket module's."""
+    return IPv4Address("TCP", *name[:2]) if len(name) == 2 else IPv6Address("TCP", *name)

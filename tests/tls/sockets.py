@@ -1,0 +1,349 @@
+"""TLS listeners on the loopback interface under a reactor that takes a turn when it is told to."""
+
+import select
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from struct import pack
+from time import monotonic, perf_counter, sleep
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from mfserver.tls.context import ServerContext
+from mfserver.tls.limit import ConnectionLimit
+from mfserver.tls.listen import listen
+from mfserver.tls.poller import Poller
+from mfserver.tls.port import TLSPort
+from mfserver.tls.transport import TLSTransport
+from mfserver.turn import Turn
+from tests.tls.pki import Authority, Identity, server_context
+from tests.tls.wire import client_context
+
+__all__ = ["Client", "Guest", "Guests", "House", "Reactor", "SocketCase"]
+
+#: Seconds of the real clock in which a test's peers have to be done; a busy machine needs some.
+PATIENCE = 20.0
+
+
+class Reactor(Clock):
+    """Reads who wants to be read, once a turn, whether there is something or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        assert reader.fileno() >= 0 and reader not in self.readers
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        if reader in self.readers:
+            assert reader.fileno() >= 0
+            self.readers.remove(reader)
+
+    def turn(self) -> None:
+        """What a reactor does in one go: its timed calls, then its readers."""
+        self.advance(0)
+        for reader in list(self.readers):
+            reader.doRead()
+
+    def is_ready(self) -> bool:
+        """Whether a real reactor would wake up at once: it must not for ever."""
+        descriptors = [reader.fileno() for reader in self.readers]
+        calls = self.getDelayedCalls()
+        return bool(select.select(descriptors, [], [], 0)[0]) or any(
+            call.getTime() <= self.seconds() for call in calls
+        )
+
+
+class Guest(Protocol):
+    """An application's protocol that remembers what happened to it, and does what a test wants.
+
+    :ivar on_data: called with the guest when something came; the others likewise.
+    """
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: list[Failure] = []
+        self.on_made: Callable[[Guest], None] = lambda guest: None
+        self.on_data: Callable[[Guest], None] = lambda guest: None
+        self.on_lost: Callable[[Guest], None] = lambda guest: None
+        self.inside = False
+
+    @property
+    def wire(self) -> TLSTransport:
+        """Its transport."""
+        wire: Any = self.transport
+        assert isinstance(wire, TLSTransport)
+        return wire
+
+    def connectionMade(self) -> None:
+        self._call(self.on_made)
+
+    def dataReceived(self, data: bytes) -> None:
+        assert data and not self.lost
+        self.received += data
+        self._call(self.on_data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        assert not self.inside, "connectionLost from inside a call of the protocol's"
+        assert not self.wire.connected and self.wire.fd == -1 and self.wire.getHandle() is None
+        self.lost.append(reason)
+        self._call(self.on_lost)
+
+    def _call(self, hook: "Callable[[Guest], None]") -> None:
+        self.inside = True
+        try:
+            hook(self)
+        finally:
+            self.inside = False
+
+
+class Guests(Factory):
+    """Keeps every protocol it made.
+
+    :ivar prepare: called with each new one.
+    """
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.made: list[Guest] = []
+        self.prepare: Callable[[Guest], None] = lambda guest: None
+
+    def buildProtocol(self, addr: object) -> Guest | None:
+        guest = Guest()
+        self.prepare(guest)
+        self.made.append(guest)
+        return guest
+
+
+class House:
+    """A listener, and all that stands behind it.
+
+    :ivar reports: what the log would be told.
+    """
+
+    def __init__(
+        self,
+        context: ServerContext,
+        *,
+        factory: IProtocolFactory | None = None,
+        alpn: Mapping[bytes, IProtocolFactory] | None = None,
+        limit: ConnectionLimit | None = None,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.reactor = Reactor()
+        self.turns = Turn(self.reactor)
+        self.poller = Poller(self.reactor, self.turns, clock)
+        self.guests = Guests()
+        self.reports: list[tuple[str, str]] = []
+        self.clients: list[Client] = []
+        port = listen(
+            self.reactor,
+            "127.0.0.1",
+            0,
+            factory or self.guests,
+            context,
+            alpn or {},
+            limit=limit,
+            poller=self.poller,
+            report=lambda kind, detail: self.reports.append((kind, detail)),
+        )
+        assert isinstance(port, TLSPort)
+        self.port = port
+
+    def turn(self, times: int = 1) -> None:
+        """Let some turns of the reactor pass."""
+        for _ in range(times):
+            self.reactor.turn()
+
+    def until(self, is_so: Callable[[], Any]) -> None:
+        """Let turns pass until it is so.
+
+        :raises AssertionError: it never is.
+        """
+        end = monotonic() + PATIENCE
+        while not is_so():
+            if monotonic() > end:
+                raise AssertionError("it never comes")
+            self.turn()
+            if not self.reactor.is_ready():
+                sleep(0.0005)
+
+    def rest(self) -> None:
+        """Let turns pass until nobody has anything to do.
+
+        :raises AssertionError: somebody always has.
+        """
+        quiet, end = 0, monotonic() + PATIENCE
+        while quiet < 3:
+            if monotonic() > end:
+                raise AssertionError("it never rests")
+            self.turn()
+            quiet = 0 if self.reactor.is_ready() else quiet + 1
+            sleep(0.0005)
+
+    def plain(self, receive_buffer: int = 0) -> socket.socket:
+        """A client's socket, connected, which does not block.
+
+        :param receive_buffer: bytes that the system keeps for it; 0 for as many as it likes.
+        """
+        carrier = socket.socket()
+        if receive_buffer:
+            carrier.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        carrier.connect(("127.0.0.1", self.port.getHost().port))
+        carrier.setblocking(False)
+        carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return carrier
+
+    def connect(
+        self, context: SSL.Context, session: SSL.Session | None = None, receive_buffer: int = 0
+    ) -> "Client":
+        """A client before its first byte."""
+        client = Client(self, self.plain(receive_buffer), context, session)
+        self.clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """End everything, as the reactor does."""
+        for client in self.clients:
+            client.socket.close()
+        self.poller.connectionLost(Failure(connectionDone.value))
+        self.turn()
+
+
+class Client:
+    """A TLS client whose bytes a test can hold.
+
+    :ivar received: application data so far.
+    :ivar ending: how the connection ended: "close_notify", "reset", "eof" or OpenSSL's words for an alert.
+    """
+
+    def __init__(
+        self, house: House, carrier: socket.socket, context: SSL.Context, session: SSL.Session | None
+    ) -> None:
+        self.house = house
+        self.socket = carrier
+        self.connection = SSL.Connection(context, None)
+        self.connection.set_connect_state()
+        if session is not None:
+            self.connection.set_session(session)
+        self.received = b""
+        self.ending = ""
+        self._unsent = b""
+
+    def records(self, data: bytes = b"") -> bytes:
+        """What goes over the network for these bytes, and what else OpenSSL has to say."""
+        if data:
+            self.connection.sendall(data)
+        said = b""
+        with suppress(SSL.WantReadError):
+            while True:
+                said += self.connection.bio_read(1 << 17)
+        return said
+
+    def put(self, data: bytes) -> None:
+        """Give bytes to the network, as many as it takes; the rest follows with :meth:`read`."""
+        self._unsent += data
+        with suppress(BlockingIOError, ConnectionError):
+            while self._unsent:
+                self._unsent = self._unsent[self.socket.send(self._unsent) :]
+
+    def send(self, data: bytes) -> None:
+        """Send application data."""
+        self.put(self.records(data))
+
+    def read(self) -> bytes:
+        """Take what is there. :return: all application data so far."""
+        try:
+            while data := self.socket.recv(1 << 17):
+                self.connection.bio_write(data)
+            self.ending = self.ending or "eof"
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            self.ending = self.ending or "reset"
+        self._decrypt()
+        self.put(self.records())
+        return self.received
+
+    def _decrypt(self) -> None:
+        try:
+            while True:
+                self.received += self.connection.recv(1 << 16)
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.ending = "close_notify"
+        except SSL.Error as error:
+            if error.args and error.args[0]:
+                self.ending = str(error.args[0][-1][2])
+
+    def handshake(self) -> Guest:
+        """Shake hands. :return: whom the server has put there."""
+        before = len(self.house.guests.made)
+        with suppress(SSL.WantReadError):
+            self.connection.do_handshake()
+        self.put(self.records())
+        self.house.until(lambda: self.read() or len(self.house.guests.made) > before or self.ending)
+        assert not self.ending, self.ending
+        self.house.rest()
+        self.read()  # the tickets
+        return self.house.guests.made[-1]
+
+    def close(self) -> None:
+        """Send close_notify."""
+        self.connection.shutdown()
+        self.put(self.records())
+
+    def reset(self) -> None:
+        """Have the system send RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+        self.socket.close()
+
+
+class SocketCase(SynchronousTestCase):
+    """A listener that requests client certificates, and one authority for both sides."""
+
+    version = SSL.TLS1_3_VERSION
+
+    def setUp(self) -> None:
+        self.authority = Authority()
+        self.context = server_context(self.mktemp(), self.authority)
+        self.house = self.open()
+
+    def open(self, **options: Any) -> House:
+        house = House(self.context, **options)
+        self.addCleanup(self._close, house)
+        return house
+
+    def _close(self, house: House) -> None:
+        """Nobody is left behind, and nothing."""
+        house.close()
+        self.assertEqual(house.reactor.readers, [])
+        self.assertEqual(house.reactor.getDelayedCalls(), [])
+        for guest in house.guests.made:
+            self.assertEqual(len(guest.lost), 1)
+
+    def client_context(
+        self, identity: Identity | None = None, protocols: list[bytes] | None = None
+    ) -> SSL.Context:
+        return client_context(self.authority.certificate, identity, version=self.version, protocols=protocols)
+
+    def connect(self, receive_buffer: int = 0) -> tuple[Client, Guest]:
+        """A client and whom the server has put there, hands shaken."""
+        client = self.house.connect(self.client_context(), receive_buffer=receive_buffer)
+        return client, client.handshake()
+
+    def lost(self, guest: Guest) -> type[BaseException]:
+        """Why the connection ended; it did once."""
+        [reason] = guest.lost
+        assert reason.value is not None
+        return type(reason.value)
