@@ -9,6 +9,7 @@ from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
@@ -203,6 +204,20 @@ class House:
         carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return carrier
 
+    def pair(self, context: SSL.Context, send_buffer: int) -> "Client":
+        """A client on a pair of Unix sockets, which take a record as a whole or not at all.
+
+        :param send_buffer: bytes that the system keeps for the server's end.
+        """
+        ours, theirs = socket.socketpair()
+        for one in (ours, theirs):
+            one.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        TLSTransport(ours, IPv4Address("TCP", "127.0.0.1", 1), self.port._admission, self.poller)
+        client = Client(self, theirs, context, None)
+        self.clients.append(client)
+        return client
+
     def connect(
         self, context: SSL.Context, session: SSL.Session | None = None, receive_buffer: int = 0
     ) -> "Client":
@@ -286,12 +301,21 @@ class Client:
             if error.args and error.args[0]:
                 self.ending = str(error.args[0][-1][2])
 
-    def handshake(self) -> Guest:
-        """Shake hands. :return: whom the server has put there."""
-        before = len(self.house.guests.made)
+    def is_over(self) -> str:
+        """Take what is there. :return: how the connection ended."""
+        self.read()
+        return self.ending
+
+    def hello(self) -> None:
+        """Send a ClientHello."""
         with suppress(SSL.WantReadError):
             self.connection.do_handshake()
         self.put(self.records())
+
+    def handshake(self) -> Guest:
+        """Shake hands. :return: whom the server has put there."""
+        before = len(self.house.guests.made)
+        self.hello()
         self.house.until(lambda: self.read() or len(self.house.guests.made) > before or self.ending)
         assert not self.ending, self.ending
         self.house.rest()

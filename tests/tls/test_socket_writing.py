@@ -139,7 +139,7 @@ class WriteTests(SocketCase):
         self.wire.write(b"last")
         self.wire.loseConnection()
         self.wire.write(b"too late")
-        self.house.until(lambda: self.client.read() and self.client.ending)
+        self.house.until(self.client.is_over)
         self.assertEqual((self.client.received, self.client.ending), (b"last", "close_notify"))
 
     def test_write_when_it_is_lost(self) -> None:
@@ -312,7 +312,7 @@ class ProducerTests(SocketCase):
         self.assertEqual(self.client.ending, "")
         self.wire.unregisterProducer()
         self.wire.write(b"too late")
-        self.house.until(lambda: self.client.read() and self.client.ending)
+        self.house.until(self.client.is_over)
         self.assertEqual((self.client.received, self.client.ending), (b"some more", "close_notify"))
         self.client.close()
         self.house.until(lambda: self.guest.lost)
