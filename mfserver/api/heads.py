@@ -24,7 +24,7 @@ Begun = tuple["Deferred[None]", int]
 _MAX_HEADS: Final = 4
 _MAX_SIZE: Final = 1024
 _END: Final = b"\r\n\r\n"
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,7})\r\n", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
 
 
 class _Head:
@@ -48,7 +48,7 @@ class _Head:
             return None
         end = self._before + len(headers) - len(self._headers)
         digits = headers[self._before : end]
-        if not 1 <= len(digits) <= 7 or not digits.isdigit():
+        if not digits.isdigit():
             return None
         same = compare_digest(headers[: self._before] + headers[end:], self._headers)  # a key is among them
         return int(digits) if same else None

@@ -1,6 +1,6 @@
 """The HTTP server under the routes: twisted.web's, with a bound and a deadline on everything a peer sends."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from time import time
 from typing import Any, Final
@@ -60,7 +60,7 @@ class BoundedRequest(Request):
         if self.path == b"*":
             super().process()
             return
-        self.setHeader(b"Date", datetimeToString())
+        self.setHeader(b"Date", datetimeToString(self.channel.site.now()))
         begun, self.channel.begun = self.channel.begun, None
         if begun is None:
             self.channel.site.root.render(self)
@@ -69,7 +69,7 @@ class BoundedRequest(Request):
 
     def learn(self, again: Again, status: int) -> None:
         """Serve a later request with this same head by its body alone, if it can have one."""
-        if self.channel.persistent and not self.requestHeaders.hasHeader(b"Expect"):
+        if not self.requestHeaders.hasHeader(b"Expect"):
             self.channel.heads.learn(again, status)
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -371,13 +371,16 @@ class BoundedSite(Site):
 
     :ivar max_body: bytes of a request's body.
     :ivar budget: bytes of all bodies, and of all answers that are not read, that are held at a time.
+    :ivar now: the time in seconds since 1970.
     """
 
     protocol = BoundedChannel  # type: ignore[assignment]  # twisted.web's own wraps a channel for HTTP/2
     displayTracebacks = False
     noisy = False
 
-    def __init__(self, root: Root, clock: IReactorTime, max_body: int, budget: Budget) -> None:
+    def __init__(
+        self, root: Root, clock: IReactorTime, max_body: int, budget: Budget, now: Callable[[], float]
+    ) -> None:
         super().__init__(
             root, requestFactory=BoundedRequest, reactor=clock, timeout=None, parsePOSTFormSubmission=False
         )
@@ -385,12 +388,13 @@ class BoundedSite(Site):
         self.clock = clock
         self.max_body = max_body
         self.budget = budget
+        self.now = now
         self._accepted: dict[tuple[bool, int], bytes] = {}
         self._accepted_at = 0
 
     def accepted(self, is_secure: bool, status: int) -> bytes:
         """An answer without a body, for a request that was served; the same all through a second."""
-        second = int(time())
+        second = int(self.now())
         if second != self._accepted_at:
             self._accepted.clear()
             self._accepted_at = second
@@ -417,7 +421,11 @@ class BoundedSite(Site):
 
 
 def make_site(
-    routes: Sequence[Route], clock: IReactorTime, max_body: int = MAX_BODY, budget: Budget | None = None
+    routes: Sequence[Route],
+    clock: IReactorTime,
+    max_body: int = MAX_BODY,
+    budget: Budget | None = None,
+    now: Callable[[], float] = time,
 ) -> BoundedSite:
     """A site that serves a route table.
 
@@ -425,5 +433,6 @@ def make_site(
     :param max_body: bytes of a request's body; a longer one is answered 413 before it is read.
     :param budget: bytes of all bodies and unread answers that are held at a time; past it 503. By default
         of 64 bodies.
+    :param now: the time in seconds since 1970.
     """
-    return BoundedSite(Root(routes), clock, max_body, budget or Budget(64 * max_body))
+    return BoundedSite(Root(routes), clock, max_body, budget or Budget(64 * max_body), now)

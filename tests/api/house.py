@@ -144,7 +144,7 @@ class House:
             Metrics(self.sources),
             others,
         )
-        self.site = make_site(self.routes, self.clock, max_body)
+        self.site = make_site(self.routes, self.clock, max_body, now=now)
 
     def connect(self, transport: Wire | None = None) -> tuple[BoundedChannel, Wire]:
         """A new connection from 192.0.2.1."""

@@ -205,6 +205,22 @@ class ErrorTests(SynchronousTestCase):
         self.assertTrue(wire.disconnecting)
         self.assertNotIn(b"too late", wire.value())
 
+    def test_after_the_answer(self) -> None:
+        """A mistake after the whole answer is logged, and the connection goes on."""
+
+        async def serve(request: Request, parameters: dict[str, str]) -> None:
+            request.setHeader(b"Content-Length", b"0")
+            request.finish()
+            raise ValueError("too late")
+
+        house = House([Route(method="GET", path="/x", serve=serve)])
+        channel, wire = house.connect()
+        for count in (1, 2):
+            channel.dataReceived(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertEqual(1, len(self.flushLoggedErrors()))
+            self.assertEqual(count, wire.value().count(b"HTTP/1.1 200 OK"))
+        self.assertFalse(wire.disconnecting)
+
     def test_client_gone(self) -> None:
         """Whatever a handler does after its client went away is quiet, and nothing is written."""
 
