@@ -15,7 +15,8 @@ EXPECTED: Final = MYPYC if os.environ.get("MFSERVER_MYPYC") == "1" else PURE
 
 def attributes(kind: Any) -> tuple[str, ...]:
     """What an instance of a class with slots holds, whichever build that is of."""
-    return tuple(getattr(kind, "__slots__", None) or getattr(kind, "__mypyc_attrs__", ()))
+    found: Any = getattr(kind, "__slots__", None) or getattr(kind, "__mypyc_attrs__", ())
+    return tuple(found)
 
 
 def pure_only(test: T) -> T:
