@@ -230,21 +230,24 @@ class MQTTProtocol(Protocol):
         """Write what the core has collected, and close after it where the core is done."""
         if self._over:
             return
-        connection = self._connection
-        data = connection.data_to_send()
-        if data:
-            self.transport.write(data)
-        if connection.closed:
+        self._write()
+        if self._connection.closed:
             self._close_transport()
-            return
-        if data and self._client is not None:
-            self._client.session.pump()  # what there was to write is written: send more
-        if self._is_feeding:
+        elif self._is_feeding:
             return  # we are below what looks at the rest
-        if self._unread.slices or self._is_lost:
+        elif self._unread.slices or self._is_lost:
             self._read_on()
         else:
             self._account()  # sending makes the core hold topics, too
+
+    def _write(self) -> None:
+        """Write what the core has collected, and let the session go on then."""
+        data = self._connection.data_to_send()
+        if data:
+            self.transport.write(data)
+            client = self._client
+            if client is not None:
+                client.session.pump()
 
     def _close_transport(self) -> None:
         """The core is done, and what it had to say is written."""
@@ -342,10 +345,25 @@ class MQTTProtocol(Protocol):
         """Let the core have these bytes, do what it says, and write what it answers."""
         self._is_feeding = True
         try:
-            events = self._connection.receive_data(data, self._adapter.seconds())
-            if events:
-                self._walk(events)
-            self.flush()
+            connection, kind = self._connection, None
+            for event in connection.receive_data(data, self._adapter.seconds()):
+                if self._over or self._is_failing:
+                    break
+                client, kind = self._client, type(event)
+                if client is None or kind in self._EVENTS:
+                    self._EVENTS[kind](self, event)
+                elif kind is PublishReceived:
+                    client.publish_received(event)
+                elif kind is PublishAcknowledged:
+                    client.session.puback(event.packet_id)
+                else:
+                    _CLIENT_EVENTS[kind](client, event)
+            if connection.closed:
+                if kind in _CLIENT_EVENTS:
+                    self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
+                self.flush()
+            else:
+                self._write()
         except Exception:  # a mistake of ours: as after any other, whoever calls us logs it
             self._unread.clear()
             self.transport.abortConnection()
@@ -354,23 +372,6 @@ class MQTTProtocol(Protocol):
             self._is_feeding = False
             if self._is_lost and not self._unread.slices:
                 self._end()
-
-    def _walk(self, events: list[Any]) -> None:
-        closed = self._connection.closed  # by one of these events
-        for event in events:
-            if self._over or self._is_failing:
-                return
-            client, kind = self._client, type(event)
-            if client is None or kind in self._EVENTS:
-                self._EVENTS[kind](self, event)
-            elif kind is PublishReceived:
-                client.publish_received(event)
-            elif kind is PublishAcknowledged:
-                client.session.puback(event.packet_id)
-            else:
-                _CLIENT_EVENTS[kind](client, event)
-        if self._connection.closed and not closed:
-            self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
 
     def _connection_failed(self, event: ConnectionFailed) -> None:
         self._adapter.report("an MQTT connection failed", f"{self._address}: {event.text}")
@@ -455,7 +456,8 @@ class MQTTProtocol(Protocol):
             self._set_deadline(1.0, self._watch_deadline)
             return
         now = self._adapter.seconds()
-        self._walk(self._connection.check_deadline(now))
+        for event in self._connection.check_deadline(now):
+            self._EVENTS[type(event)](self, event)
         self.flush()
         deadline = self._connection.next_deadline()
         if not self._over and deadline is not None:
