@@ -324,7 +324,9 @@ static void receive_all(struct client *client)
         }
         ptrdiff_t done = receive(client, at, length);
         if (done < 0) {
-            lost(client, "the server refused, or sent what may not come");
+            if (phase == SETUP)
+                die("the server refused, or sent what may not come");
+            lost(client, "the server sent what may not come");
             return;
         }
         if (at == input) {

@@ -46,7 +46,7 @@ class Runner:
 
     def __init__(self, choice: Choice, home: Path) -> None:
         self.choice = choice
-        self._home = home
+        self.home = home
         self._certificates: dict[str, Certificates] = {}
         self._count = 0
 
@@ -58,7 +58,7 @@ class Runner:
         """Those of a kind, made once."""
         if kind not in self._certificates:
             self.say(f"making certificates ({kind})")
-            self._certificates[kind] = make_certificates(self._home / kind, kind)
+            self._certificates[kind] = make_certificates(self.home / kind, kind)
         return self._certificates[kind]
 
     @contextlib.contextmanager
@@ -68,7 +68,7 @@ class Runner:
         :param kind: of the certificates.
         """
         self._count += 1
-        home, files = self._home / f"{name}-{self._count}", self.certificates(kind)
+        home, files = self.home / f"{name}-{self._count}", self.certificates(kind)
         if name == "mfserver":
             arguments = shlex.split(self.choice.server_arguments)
             server: Server = Mfserver(home, files, self.choice.python, arguments, auth)
