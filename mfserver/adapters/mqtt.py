@@ -346,7 +346,8 @@ class MQTTProtocol(Protocol):
         self._is_feeding = True
         try:
             connection, kind = self._connection, None
-            for event in connection.receive_data(data, self._adapter.seconds()):
+            happened: list[Any] = connection.receive_data(data, self._adapter.seconds())
+            for event in happened:
                 if self._over or self._is_failing:
                     break
                 client, kind = self._client, type(event)
