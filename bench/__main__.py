@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     :return: the exit status: 1 where something is missing or failed.
     """
     options = _read(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else servers would be left behind
     results: list[RowResult] = []
     status = 0
     try:

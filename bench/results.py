@@ -73,6 +73,7 @@ class Ratio:
 class RowResult:
     """All rounds of a row.
 
+    :ivar unit: of its cost.
     :ivar bar: the most that the ratio to Mosquitto may be, or None.
     :ivar least_rate: the least operations per second that ours must do, or None.
     :ivar most_p99: the most microseconds that ours may take in 99 of 100 cases, or None.
@@ -137,8 +138,8 @@ def judge_flatness(results: Sequence[RowResult]) -> None:
             result.judgement = _verdict(times <= FLAT, f"{times:.2f} of the smallest, {FLAT:g} at most")
 
 
-_HEAD = ("", "workload", "server", "cost", "per second", "p50 µs", "p99 µs", "ratio", "bar")
-_LEFT = ("workload", "server", "bar")
+_HEAD = ("", "workload", "server", "cost", "unit", "per second", "p50 µs", "p99 µs", "ratio", "bar")
+_LEFT = ("workload", "server", "unit", "bar")
 
 
 def _cells(result: RowResult) -> Iterable[tuple[str, ...]]:
@@ -147,9 +148,10 @@ def _cells(result: RowResult) -> Iterable[tuple[str, ...]]:
         ratio = None if name == "mfserver" else result.ratio(name)
         yield (
             result.number if place == 0 else "",
-            (result.name, f"  {result.unit}", "")[min(place, 2)],
+            result.name if place == 0 else "",
             name + (" !" if any(run.lost or run.errors for run in runs) else ""),
             f"{result.middle(name, 'cost'):,.2f}",
+            result.unit,
             f"{rate:,.0f}" if rate else "",
             f"{p50:,.0f}" if p50 else "",
             f"{p99:,.0f}" if p99 else "",

@@ -41,15 +41,15 @@ class Scale:
 
 SCALES = (
     Scale(
-        "14", "1 publisher, subscribers:", "µs of CPU per delivery",
+        "14", "1 publisher, subscribers:", "µs/delivery",
         (1, 10, 100, 1_000, 10_000), lambda size: {"subscribers": size, "concurrency": 64}, least=10,
     ),
     Scale(
-        "15", "1 publisher to 10, other subscriptions:", "µs of CPU per delivery",
+        "15", "1 publisher to 10, other subscriptions:", "µs/delivery",
         (10, 100, 1_000, 10_000, 100_000), lambda size: {"subscribers": 10, "others": size},
     ),
     Scale(
-        "16", "QoS 1, 1 in flight each, connections:", "µs of CPU per PUBLISH",
+        "16", "QoS 1, 1 in flight each, connections:", "µs/PUBLISH",
         (100, 1_000, 10_000), lambda size: {"publishers": size, "topics": size, "concurrency": 64},
     ),
 )  # fmt: skip

@@ -27,7 +27,7 @@ _FIRST = 200
 def measure_memory(runner: Runner) -> list[RowResult]:
     """Memory of a connection that does nothing: what many add to a fresh server, through their number."""
     count = 300 if runner.choice.quick else 1_000
-    result = RowResult("7", f"{count:,} idle connections, EC certificates", "KiB per connection", bar=1.2)
+    result = RowResult("7", f"{count:,} idle connections, EC certificates", "KiB/connection", bar=1.2)
     names = runner.each(result)
     for _ in range(min(runner.choice.rounds, 3)):
         for name in names:
@@ -53,8 +53,8 @@ def _idle(server: Server, count: int) -> Run:
 def measure_restart(runner: Runner) -> list[RowResult]:
     """Many idle connections in one process; it is killed and started again; how long until all are back."""
     count = 500 if runner.choice.quick else 10_000
-    held = RowResult("12", f"{count:,} idle connections held, EC certificates", "KiB per connection")
-    back = RowResult("12r", "killed, started again, until all are back", "µs of CPU per connection")
+    held = RowResult("12", f"{count:,} idle connections held, EC certificates", "KiB/connection")
+    back = RowResult("12r", "killed, started again, until all are back", "µs/connection")
     for name in runner.each(held):
         with runner.server(name, "ec") as server:
             before = server.memory
@@ -76,10 +76,8 @@ def measure_restart(runner: Runner) -> list[RowResult]:
 def measure_storm(runner: Runner) -> list[RowResult]:
     """Live traffic at a steady rate, alone and while many shake hands; the latency is the live traffic's."""
     count = 100 if runner.choice.quick else 500
-    alone = RowResult("13", "live: 10 connections, 200 PUBLISH/s, QoS 1", "µs of CPU per PUBLISH")
-    storm = RowResult(
-        "13s", f"the same while {count} shake hands, RSA 4096", "µs of CPU per handshake", most_p99=20_000
-    )
+    alone = RowResult("13", "live: 10 connections, 200 PUBLISH/s, QoS 1", "µs/PUBLISH")
+    storm = RowResult("13s", f"the same while {count} shake hands, RSA 4096", "µs/handshake", most_p99=20_000)
     names = runner.each(alone)
     for number in range(min(runner.choice.rounds, 3)):
         for name in names:
@@ -133,9 +131,7 @@ end
 
 def measure_wrk(runner: Runner) -> list[RowResult]:
     """HTTP publish by wrk over TLS with the thing's key, as it can show no certificate."""
-    result = RowResult(
-        "8w", "HTTP publish by wrk, 16 connections, key", "µs of CPU per request", least_rate=7_500
-    )
+    result = RowResult("8w", "HTTP publish by wrk, 16 connections, key", "µs/request", least_rate=7_500)
     try:
         if shutil.which("wrk") is None:
             raise Missing("wrk is not installed (Debian: apt-get install wrk)")

@@ -44,8 +44,8 @@ class Workload:
         return [result]
 
 
-_PUBLISH, _DELIVERY = "µs of CPU per PUBLISH", "µs of CPU per delivery"
-_CONNECTION = "µs of CPU per connection"
+_PUBLISH, _DELIVERY = "µs/PUBLISH", "µs/delivery"
+_CONNECTION = "µs/connection"
 _SIXTEEN = {"publishers": 16, "topics": 16}
 
 WORKLOADS = (
@@ -75,11 +75,11 @@ WORKLOADS = (
         {"workload": "handshake", **_SIXTEEN, "seconds": 600, "count": 300}, {"count": 60}, bar=1.0,
     ),
     Workload(
-        "8", "HTTP publish, 16 connections, mutual TLS", "µs of CPU per request",
+        "8", "HTTP publish, 16 connections, mutual TLS", "µs/request",
         {"protocol": "http", **_SIXTEEN}, least_rate=7_500, peers=False, listener="https",
     ),
     Workload(
-        "9", "WebSocket echo, 16 connections, mutual TLS", "µs of CPU per echo",
+        "9", "WebSocket echo, 16 connections, mutual TLS", "µs/echo",
         {"protocol": "websocket", **_SIXTEEN}, peers=False, listener="https",
     ),
     Workload(

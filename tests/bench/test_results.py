@@ -17,7 +17,7 @@ COUNTED = {
 
 def row(ours: list[float], theirs: list[float], bar: float | None = None) -> RowResult:
     """A row with these costs, round by round."""
-    result = RowResult("1", "a workload", "µs of CPU", bar)
+    result = RowResult("1", "a workload", "µs/PUBLISH", bar)
     for name, costs in (("mfserver", ours), ("mosquitto", theirs)):
         for cost in costs:
             result.add(name, Run(cost, rate=100 * cost, p99=1_000 * cost))
@@ -99,10 +99,10 @@ class TableTests(SynchronousTestCase):
         lines = table([result]).splitlines()
         self.assertEqual(5, len(lines))
         self.assertEqual(
-            "1 a workload mfserver 12.00 1,200 12,000 met: 1 at most", " ".join(lines[2].split())
+            "1 a workload mfserver 12.00 µs/PUBLISH 1,200 12,000 met: 1 at most", " ".join(lines[2].split())
         )
         self.assertEqual(
-            "µs of CPU mosquitto 10.00 1,000 10,000 1.00 (1.00-1.20)", " ".join(lines[3].split())
+            "mosquitto 10.00 µs/PUBLISH 1,000 10,000 1.00 (1.00-1.20)", " ".join(lines[3].split())
         )
         self.assertEqual("1: nats is left out: it is not installed", lines[4])
 
