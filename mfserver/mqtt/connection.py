@@ -143,7 +143,15 @@ class Connection:
             self._last_received = now
         happened: list[Event] = []
         try:
-            self._receive(data, happened)
+            if self._state == _AWAITING_CONNACK:
+                self._rest.hold(data, self._limits.max_packet + _HELD_BYTES)
+                return happened
+            data = self._rest.with_data(data)
+            pos = 0
+            if self._state == _CONNECTED:
+                pos = take_common(data, 0, self.version, self._receiver, happened)
+            if pos < len(data):
+                self._receive(data, pos, happened)
         except MQTTError as error:
             happened.append(self._fail(error))
         return happened
@@ -317,22 +325,13 @@ class Connection:
 
     # --- decoding ----------------------------------------------------------------------------------------
 
-    def _receive(self, data: bytes, happened: list[Event]) -> None:
-        """Decode every whole packet and keep the rest."""
+    def _receive(self, data: bytes, pos: int, happened: list[Event]) -> None:
+        """Decode every whole packet from there on and keep the rest."""
         limits = self._limits
-        if self._state == _AWAITING_CONNACK:
-            self._rest.hold(data, limits.max_packet + _HELD_BYTES)
-            return
-        data = self._rest.with_data(data)
-        pos = 0
         end = len(data)
         while pos < end:
             connected = self._state == _CONNECTED
-            if connected:
-                pos = take_common(data, pos, self.version, self._receiver, happened)
-                if pos == end:
-                    return
-            elif data[pos] >> 4 != constants.CONNECT:
+            if not connected and data[pos] >> 4 != constants.CONNECT:
                 raise ProtocolError("the first packet is not CONNECT")  # [MQTT-3.1.0-1]
             maximum = limits.max_packet if connected else limits.max_connect
             start, stop = find_packet(data, pos, self.version, _ALLOWED[self._state], maximum)
@@ -350,6 +349,7 @@ class Connection:
                 happened.append(event)
             if self._state != _CONNECTED:
                 break
+            pos = take_common(data, pos, self.version, self._receiver, happened)
         if self._state == _AWAITING_CONNACK:
             self._rest.hold(data[pos:], limits.max_packet + _HELD_BYTES)
 

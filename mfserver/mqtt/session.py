@@ -57,6 +57,10 @@ class Delivery:
         self.released = False
 
 
+#: What waits for all whom nothing waits for: an empty deque takes 760 bytes. Nothing is ever put here.
+_NONE: Final[deque[Delivery]] = deque()
+
+
 class Session:
     """The protocol state of a session. Nothing in it is bounded but what is in flight: the owner does that.
 
@@ -73,12 +77,12 @@ class Session:
     __slots__ = ("_droppable", "_last", "in_flight", "received", "send_quota", "waiting", "waiting_bytes")
 
     def __init__(self, send_quota: int = 0) -> None:
-        self.waiting: deque[Delivery] = deque()
+        self.waiting: deque[Delivery] = _NONE
         self.waiting_bytes = 0
         self.in_flight: dict[int, Delivery] = {}
         self.received: set[int] = set()
         self.send_quota = send_quota  # [MQTT-4.9.0-1]
-        self._droppable: deque[Delivery] = deque()  # what waits at QoS 0, in the same order
+        self._droppable: deque[Delivery] = _NONE  # what waits at QoS 0, in the same order
         self._last = 0
 
     # --- packet identifiers ------------------------------------------------------------------------------
@@ -160,9 +164,13 @@ class Session:
 
     def enqueue(self, delivery: Delivery) -> None:
         """Let a delivery wait behind the others."""
+        if self.waiting is _NONE:
+            self.waiting = deque()
         self.waiting.append(delivery)
         self.waiting_bytes += delivery.size
         if delivery.qos == 0:
+            if self._droppable is _NONE:
+                self._droppable = deque()
             self._droppable.append(delivery)
 
     def pop_waiting(self) -> Delivery | None:
@@ -201,8 +209,7 @@ class Session:
 
     def clear(self) -> None:
         """Forget everything: the session ended, or a new one begins. The send quota stays."""
-        self.waiting.clear()
+        self.waiting = self._droppable = _NONE
         self.waiting_bytes = 0
-        self._droppable.clear()
         self.in_flight.clear()
         self.received.clear()
