@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mfserver.address import network
 from mfserver.errors import NotAuthorized
 from mfserver.tls.admission import Admission
 from mfserver.tls.carrier import Carried
@@ -271,7 +272,7 @@ class TLSTransport(Carried):
                 self._eager = False
                 return
             except SSL.ZeroReturnError:
-                self._peer_closes()
+                self._cut_off() if tls.is_cut_off else self._peer_closes()
                 return
             except SSL.WantWriteError:  # an answer of TLS itself, behind a peer that does not read
                 self._watch_for(EPOLLOUT)
@@ -283,6 +284,11 @@ class TLSTransport(Carried):
             protocol.dataReceived(data)
             if not (self._eager or len(data) == _RECORD) or not self._reading or self._state > _ENDING:
                 return
+
+    def _cut_off(self) -> None:
+        """It sends no end of what is no data."""
+        self._admission.report("a TLS client shakes hands without end", network(self.getPeer().host))
+        self._lose(ConnectionAborted())
 
     def _peer_closes(self) -> None:
         """Its close_notify: it sends no more. What we have to say, we say when this turn ends."""

@@ -84,6 +84,14 @@ class Guest(Protocol):
         assert isinstance(wire, TLSTransport)
         return wire
 
+    def is_lost(self) -> bool:
+        """Whether it was told."""
+        return bool(self.lost)
+
+    def has_received(self, data: bytes) -> bool:
+        """Whether this is what it received."""
+        return self.received == data
+
     def connectionMade(self) -> None:
         self._call(self.on_made)
 
@@ -300,6 +308,10 @@ class Client:
         except SSL.Error as error:
             if error.args and error.args[0]:
                 self.ending = str(error.args[0][-1][2])
+
+    def has_received(self, data: bytes) -> bool:
+        """Take what is there. :return: whether this is all that it received."""
+        return self.read() == data
 
     def is_over(self) -> str:
         """Take what is there. :return: how the connection ended."""

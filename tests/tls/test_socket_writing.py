@@ -288,7 +288,7 @@ class ProducerTests(SocketCase):
             producer.heard.clear()
             guest.on_lost = partial(self.remember, producer, heard)
             client.reset()
-            self.house.until(partial(getattr, guest, "lost"))
+            self.house.until(guest.is_lost)
             self.assertEqual((producer.heard, heard), (["stop"], [["stop"]]))
 
     def remember(self, producer: Producer, heard: list[list[str]], guest: Guest) -> None:
