@@ -409,7 +409,9 @@ class MQTTProtocol(Protocol):
         expiry = session_expiry(packet, adapter.longest_expiry)
         if expiry and adapter.sessions.journal.stalled:
             raise Overloaded("nothing can be stored now")
-        client = MQTTClient(thing, connection, self, adapter.sessions, adapter.limits, adapter.now)
+        client = MQTTClient(
+            thing, connection, self, adapter.sessions, adapter.limits, adapter.turn, adapter.now
+        )
         client.session, is_present = await adapter.sessions.open(
             thing, assigned or packet.client_id, packet.clean_start, expiry, client, will
         )

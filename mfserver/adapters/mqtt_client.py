@@ -33,6 +33,7 @@ from mfserver.records import ChannelId
 from mfserver.routing.sessions import ClientSession, Sessions
 from mfserver.routing.tree import Options
 from mfserver.topic import TopicFilter, parse_filter
+from mfserver.turn import Turn
 
 __all__ = ["MQTTClient"]
 
@@ -50,6 +51,7 @@ class MQTTClient:
 
     :param thing: whose rights are asked when it publishes and subscribes.
     :param connection: the sans-I/O core, which is answered through.
+    :param turn: where the link waits to be flushed.
     :param now: the wall clock, in nanoseconds since 1970.
     :ivar session: what outlives the connection, once it is there.
     :ivar is_resumed: whether the session was there before this connection.
@@ -67,6 +69,7 @@ class MQTTClient:
         "_router",
         "_sessions",
         "_thing",
+        "_turn",
         "_unreleased",
         "is_resumed",
         "session",
@@ -82,6 +85,7 @@ class MQTTClient:
         link: Link,
         sessions: Sessions,
         limits: Limits,
+        turn: Turn,
         now: Callable[[], int],
     ) -> None:
         self.is_resumed = False
@@ -92,6 +96,7 @@ class MQTTClient:
         self._sessions = sessions
         self._router = sessions.router
         self._disk = sessions.journal
+        self._turn = turn
         self._unreleased = _UNRELEASED * limits.receive_maximum
         self._now = now
         self._form = 8 if connection.version >= mqtt.MQTT_5_0 else 0  # see encoded_publish
@@ -132,9 +137,10 @@ class MQTTClient:
             encoded = message.encoded.get(self._form + 4 * retain + qos)
         if encoded is None:
             encoded = encoded_publish(message, qos, retain, identifiers, connection.version, self._now)
-        sent = connection.send_publish(encoded, packet_id, dup)
-        self._link.write_soon()
-        return sent or connection.closed
+        if not connection.send_publish(encoded, packet_id, dup):
+            return connection.closed
+        self._turn.add(self._link)
+        return True
 
     def send_pubrel(self, packet_id: int, reason_code: int) -> None:
         self._connection.send_pubrel(packet_id, reason_code)  # [MQTT-4.3.3-4]

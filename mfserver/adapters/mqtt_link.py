@@ -17,8 +17,11 @@ class Link(Protocol):
         Nothing else happens before this returns: it may be called in the middle of a delivery.
         """
 
+    def flush(self) -> None:
+        """Write what the core has collected."""
+
     def write_soon(self) -> None:
-        """Write what the core has collected before the reactor's turn ends."""
+        """Write what the core has collected before the turn ends, or that it closed itself over it."""
 
     def read(self, go_on: bool) -> None:
         """Read on, or stop reading."""

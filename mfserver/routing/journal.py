@@ -67,7 +67,7 @@ class Journal:
         It fails when that cannot be written for another reason than lack of room. Those who wait are told in
         the order in which they asked.
         """
-        if self._changes or self._waiters:  # what some wait for may have come and gone meanwhile
+        if self._waiters or self._changes:  # what some wait for may have come and gone meanwhile
             waiters = self._waiters
         elif self._under_way is not None:
             waiters = self._under_way

@@ -90,7 +90,7 @@ class ClientSession:
         self.is_over = False
         self.was_told = False
         self._shared = shared
-        # The client of a session that touches no disk.
+        # The client while nothing comes between: the session touches no disk, and no subscription is new.
         self._direct: Client | None = None
         self._is_pumping = False
         # By packet identifier: what is in flight and has not been sent on this connection yet.
@@ -164,29 +164,26 @@ class ClientSession:
         return self._is_complete and self._can_send() and len(self.state.in_flight) < self.state.send_quota
 
     def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
+        client, state = self._direct, self.state
+        if (
+            client is not None
+            and qos < 2
+            and not message.expires
+            and not state.waiting
+            and client.is_writable
+            and (not qos or len(state.in_flight) < state.send_quota)
+        ):
+            # The straight way, of most: the right to it was asked for just now, and nothing is kept of it.
+            packet_id = 0
+            if qos:
+                packet_id = state.take_packet_id()
+                state.in_flight[packet_id] = _SENT
+            if not client.send_publish(message, qos, retain, identifiers, packet_id):
+                state.in_flight.pop(packet_id, None)  # too long for this client [MQTT-3.1.2-25]
+            return
         if self._feeding is not None:
             self._feeding.bring_older(message.channel, message.levels)
-        elif self._send_at_once(message, qos, retain, identifiers):
-            return
         self._take_in_turn(message, qos, retain, identifiers)
-
-    def _send_at_once(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> bool:
-        """The straight way, of most: the right to it was asked for just now, and nothing is kept of it.
-
-        :return: False where it is not free.
-        """
-        client, state = self._direct, self.state
-        if client is None or qos > 1 or message.expires or state.waiting or not client.is_writable:
-            return False
-        packet_id = 0
-        if qos:
-            packet_id = state.take_packet_id()
-            if not packet_id:
-                return False
-            state.in_flight[packet_id] = _SENT
-        if not client.send_publish(message, qos, retain, identifiers, packet_id):
-            state.in_flight.pop(packet_id, None)  # too long for this client [MQTT-3.1.2-25]
-        return True
 
     def _take_in_turn(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         delivery = Delivery(message, qos, retain, identifiers, message.size + _OVERHEAD)
@@ -204,6 +201,7 @@ class ClientSession:
             return
         if self._feeding is None:
             self._feeding = Feeding(self._shared, self._takes_retained, self._take_retained)
+            self._direct = None
         if not self._feeding.add(found, qos, identifiers):
             self.client.too_slow()
 
@@ -458,6 +456,7 @@ class ClientSession:
         feeding = self._feeding
         if feeding is not None and not feeding.go_on():
             self._feeding = None
+            self._direct = self.client if self._reading is None else None
 
     def _send_again(self, client: Client, delivery: Delivery) -> None:
         """What the client has not acknowledged on its last connection [MQTT-4.4.0-1].
