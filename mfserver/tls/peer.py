@@ -65,8 +65,20 @@ class Peer:
         self._chain = tuple(chain)
         self._context = context
         self._verified = generation
+        self._common_name: str | None = None
+        self._uris: tuple[str, ...] | None = None
 
     def common_name(self) -> str:
+        if self._common_name is None:  # every request on this connection asks
+            self._common_name = self._read_common_name()
+        return self._common_name
+
+    def uris(self) -> tuple[str, ...]:
+        if self._uris is None:
+            self._uris = self._read_uris()
+        return self._uris
+
+    def _read_common_name(self) -> str:
         # cryptography parses the subject only now, and what it raises for a broken one varies.
         try:
             subject = self.leaf.subject
@@ -86,7 +98,7 @@ class Peer:
             raise NotAuthorized("the certificate's common name is of a type that is no text")
         return name
 
-    def uris(self) -> tuple[str, ...]:
+    def _read_uris(self) -> tuple[str, ...]:
         try:
             names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
