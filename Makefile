@@ -99,7 +99,7 @@ WHEEL := $(shell find mfserver twisted -name '*.py')
 # What is left of an earlier build would be packed into this one's wheel.
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml $(WHEEL) | $(BIN)/python
 	@echo "compiling mfserver, and installing it with the libraries it stands on"
-	@rm -rf build
+	@rm -rf build/lib* build/bdist*
 	@$(PIP) install .
 	@$(BIN)/twistd --help > /dev/null
 	@touch $@

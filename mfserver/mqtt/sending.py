@@ -95,13 +95,15 @@ class Sender:
             return True
         if publish.size > self._maximum:
             return False
-        head = publish.head
+        head, out = publish.head, self._out
         if publish.qos:
             if dup:
                 head = bytes((head[0] | 8,)) + head[1:]
-            self._out += (head, packet_id.to_bytes(2, "big"), publish.tail)
+            out.append(head)
+            out.append(packet_id.to_bytes(2, "big"))
+            out.append(publish.tail)
         else:
-            self._out.append(head)
+            out.append(head)
         self._message_bytes += publish.size
         return True
 
