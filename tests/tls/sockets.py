@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from struct import pack
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter, sleep, time
 from typing import Any
 
 from OpenSSL import SSL
@@ -48,9 +48,17 @@ class Reactor(Clock):
             assert reader.fileno() >= 0
             self.readers.remove(reader)
 
+    def run_calls(self) -> None:
+        """Make the calls whose time has come; those that they ask for come next time."""
+        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
     def turn(self) -> None:
         """What a reactor does in one go: its timed calls, then its readers."""
-        self.advance(0)
+        self.run_calls()
         for reader in list(self.readers):
             reader.doRead()
 
@@ -147,6 +155,7 @@ class House:
         alpn: Mapping[bytes, IProtocolFactory] | None = None,
         limit: ConnectionLimit | None = None,
         clock: Callable[[], float] = perf_counter,
+        now: Callable[[], float] = time,
     ) -> None:
         self.reactor = Reactor()
         self.turns = Turn(self.reactor)
@@ -164,6 +173,7 @@ class House:
             limit=limit,
             poller=self.poller,
             report=lambda kind, detail: self.reports.append((kind, detail)),
+            now=now,
         )
         assert isinstance(port, TLSPort)
         self.port = port
@@ -275,9 +285,13 @@ class Client:
     def put(self, data: bytes) -> None:
         """Give bytes to the network, as many as it takes; the rest follows with :meth:`read`."""
         self._unsent += data
-        with suppress(BlockingIOError, ConnectionError):
+        try:
             while self._unsent:
                 self._unsent = self._unsent[self.socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.ending = self.ending or "reset"
 
     def send(self, data: bytes) -> None:
         """Send application data."""
