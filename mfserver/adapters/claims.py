@@ -103,6 +103,8 @@ def query_parameter(request: Request, name: str) -> str | None:
     :raises Invalid: it stands there twice, or is not UTF-8.
     """
     _, _, query = request.uri.partition(b"?")
+    if not query:
+        return None
     values = []
     for piece in query.split(b"&"):
         key, _, value = piece.partition(b"=")

@@ -137,4 +137,6 @@ def peer_of(transport: object) -> Peer | None:
         if IPeerTransport.providedBy(transport):
             return transport.peer
         transport = getattr(transport, "transport", None)
+        if transport is None:
+            break
     return None
