@@ -268,7 +268,7 @@ class Client:
         self.connection.set_connect_state()
         if session is not None:
             self.connection.set_session(session)
-        self.received = b""
+        self.received = bytearray()
         self.ending = ""
         self._unsent = b""
 
@@ -297,7 +297,7 @@ class Client:
         """Send application data."""
         self.put(self.records(data))
 
-    def read(self) -> bytes:
+    def read(self) -> bytearray:
         """Take what is there. :return: all application data so far."""
         try:
             while data := self.socket.recv(1 << 17):
