@@ -351,14 +351,16 @@ class MQTTProtocol(Protocol):
                 if self._over or self._is_failing:
                     break
                 client, kind = self._client, type(event)
-                if client is None or kind in self._EVENTS:
+                if client is None:
                     self._EVENTS[kind](self, event)
                 elif kind is PublishReceived:
                     client.publish_received(event)
                 elif kind is PublishAcknowledged:
                     client.session.puback(event.packet_id)
-                else:
+                elif kind in _CLIENT_EVENTS:
                     _CLIENT_EVENTS[kind](client, event)
+                else:
+                    self._EVENTS[kind](self, event)
             if connection.closed:
                 if kind in _CLIENT_EVENTS:
                     self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)

@@ -1,6 +1,10 @@
 """The straight way of a common message and the general way of all others give the same, byte by byte."""
 
+import sys
+from collections.abc import Callable
+from functools import partial
 from random import Random
+from types import FrameType
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,7 +25,7 @@ from mfserver.mqtt.packets import (
     Unsubscribe,
 )
 from tests.adapters.fakes import House, Wire
-from tests.adapters.mqtt_case import packets
+from tests.adapters.mqtt_case import MQTTTestCase, packets
 
 _ANSWERS = {(Publish, 1): Puback, (Publish, 2): Pubrec, (Pubrec, 0): Pubrel, (Pubrel, 0): Pubcomp}
 _TOPICS = [f"channels/{channel}/messages{rest}" for channel in "cd" for rest in ("", "/a", "/a/b", "/x.y")]
@@ -169,14 +173,23 @@ class Script:
         one = self.random.choice(_FILTERS)
         if self.random.random() < 0.3:
             self.send(number, Unsubscribe(self.packet_id, [one]))
-        else:
-            self.send(number, Subscribe(self.packet_id, [Subscription(one, self.random.randrange(3))]))
+            return
+        said: dict[int, object] | None = None
+        if self.versions[number] == 5 and self.random.random() < 0.3:
+            said = {properties.SUBSCRIPTION_IDENTIFIER: self.packet_id}
+        if self.random.random() < 0.2:
+            one = f"$share/g/{one}"
+        no_local = self.versions[number] == 5 and one[0] != "$" and self.random.random() < 0.3
+        subscription = Subscription(one, self.random.randrange(3), no_local, self.random.random() < 0.3)
+        if self.versions[number] < 5:
+            subscription.retain_as_published = False
+        self.send(number, Subscribe(self.packet_id, [subscription], said))
 
     def wait(self, _: int) -> None:
+        """The turn ends, and some time passes, perhaps."""
+        seconds = self.random.choice((0, 0.1, 1.1))
         for side in self.sides:
-            side.house.clock.advance(self.random.choice((0, 0.1)) if side is self.sides[0] else 0)
-        late = self.sides[0].house.clock.seconds() - self.sides[1].house.clock.seconds()
-        self.sides[1].house.clock.advance(late)
+            side.house.clock.advance(seconds)
         self.compare()
 
     def read(self, number: int) -> None:
@@ -221,3 +234,55 @@ class StraightTests(SynchronousTestCase):
                 script.step()
             published += script.published
         self.assertGreater(published, 1_000)
+
+
+def calls(action: Callable[[], object]) -> int:
+    """How many functions of Python an action enters."""
+    entered = 0
+
+    def profile(_frame: FrameType, event: str, _: object) -> None:
+        nonlocal entered
+        entered += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return entered
+
+
+class CostTests(MQTTTestCase):
+    """What a common message costs, in calls, and that it does not grow with what else is connected."""
+
+    def test_publish(self) -> None:
+        """One PUBLISH at QoS 1 in one read, which nobody listens to, and its PUBACK."""
+        alice = self.connect("alice", 4)
+        data = encode(Publish("channels/c/messages/a", b"x", 1, packet_id=1), 4)
+        alice.receive(data)
+        self.assertLessEqual(calls(lambda: alice.protocol.dataReceived(data)), 34)
+        self.assertEqual(b"@\x02\x00\x01", alice.take())
+        more = data * 10
+        self.assertLessEqual(calls(lambda: alice.protocol.dataReceived(more)), 34 + 9 * 14)
+
+    def test_delivery(self) -> None:
+        """One message at QoS 1 to each of many, the write at the end of the turn, and the PUBACK of each."""
+        alice = self.connect("alice", 4)
+        bobs = [self.connect("bob", 4, f"bob-{number}") for number in range(30)]
+        for bob in bobs:
+            self.subscribe(bob, "channels/c/messages/#", version=4)
+        data = encode(Publish("channels/c/messages/a", b"x", 1, packet_id=1), 4)
+
+        def publish() -> None:
+            alice.protocol.dataReceived(data)
+            self.house.end_turn()
+
+        publish()
+        for bob in bobs:
+            bob.receive(b"@\x02\x00\x01")
+        self.assertLessEqual(calls(publish), 130 + 28 * len(bobs))
+        for bob in bobs:
+            puback = b"@\x02" + bob.take()[25:27]
+            self.assertLessEqual(calls(partial(bob.protocol.dataReceived, puback)), 24)
+            self.assertEqual({}, bob.protocol._client.session.state.in_flight)
