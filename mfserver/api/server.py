@@ -153,7 +153,7 @@ class BoundedChannel(HTTPChannel):
             return
         if self._resting:
             data = self._serve_again(self._waiting + self.clearLineBuffer() + data)
-            if not data:
+            if not data or self.closing:
                 return
         self._begin()
         super().dataReceived(data)
