@@ -43,9 +43,9 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
     known = sorted(ROWS, key=_order)
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rows", default=",".join(known), help="which, of %(default)s")
-    parser.add_argument("--rounds", type=int, help="how often each server runs each workload (5)")
-    parser.add_argument("--seconds", type=float, help="of each run (4)")
-    parser.add_argument("--quick", action="store_true", help="smaller, shorter, 2 rounds: a first look")
+    parser.add_argument("--rounds", type=int, help="how often each server runs each workload (7)")
+    parser.add_argument("--seconds", type=float, help="of each run (2)")
+    parser.add_argument("--quick", action="store_true", help="smaller, shorter, 3 rounds: a first look")
     parser.add_argument("--servers", default="mfserver,mosquitto", help=f"which, of {','.join(SERVERS)}")
     parser.add_argument("--server-arguments", default="", help="further options of mfserver, as one word")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs mfserver")
@@ -54,8 +54,8 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.rows = sorted(set(options.rows.split(",")), key=lambda row: (row not in ROWS, row))
     options.servers = options.servers.split(",")
-    options.rounds = options.rounds or (2 if options.quick else 5)
-    options.seconds = options.seconds or (1.5 if options.quick else 4.0)
+    options.rounds = options.rounds or (3 if options.quick else 7)
+    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
     if unknown := set(options.servers) - set(SERVERS):
         parser.error(f"no such server: {', '.join(sorted(unknown))}")
     if unknown := set(options.rows) - set(ROWS):

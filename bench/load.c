@@ -1,8 +1,8 @@
 /* Load for servers of MQTT 3.1.1 (and WebSocket, HTTP) over mutual TLS: one thread, epoll, OpenSSL.
  *
  * It connects everything first, prints a line of JSON ("ready"), waits for the line "go", works, prints a line of
- * JSON ("done"), waits for the line "end", and leaves. Whoever runs it reads the server's CPU at ready and at done.
- * A line "stop" ends the work early. Options are pairs, --name value: see options.c.
+ * JSON ("done"), waits for the line "end", and leaves, or for another "go", and works again on the same connections.
+ * Whoever runs it reads the server's CPU at go and at done. A line "stop" ends the work early. Options are pairs, --name value: see options.c.
  *
  *   publish    publishers send, as many unacknowledged (or undelivered to all subscribers) as the window allows
  *   handshake  connections are made and ended one after the other, so many at a time
@@ -64,11 +64,14 @@ _Noreturn void die(const char *what)
     exit(1);
 }
 
-static void wait_for_line(const char *wanted)
+/* Whether the next line is this one, and not the other. */
+static bool line_is(const char *wanted, const char *other)
 {
     char line[64];
-    if (!fgets(line, sizeof line, stdin) || strncmp(line, wanted, strlen(wanted)))
+    if (!fgets(line, sizeof line, stdin) ||
+        (strncmp(line, wanted, strlen(wanted)) && strncmp(line, other, strlen(other))))
         die("whoever runs this went away");
+    return !strncmp(line, wanted, strlen(wanted));
 }
 
 /* Counts one operation; 32 buckets for each power of two: a quantile is right to 3 %. */
@@ -392,7 +395,7 @@ static void turn(uint64_t until)
     for (int i = 0; i < count; i++) {
         struct client *client = events[i].data.ptr;
         if (!client) {
-            wait_for_line("stop");
+            line_is("stop", "stop");
             deadline = now;
             continue;
         }
@@ -449,7 +452,6 @@ static void set_up(void)
     printf("{\"event\": \"ready\", \"connections\": %u, \"elapsed\": %.3f, \"retries\": %llu}\n", client_count,
            (double)(now - first) / SECOND, (unsigned long long)retries);
     fflush(stdout);
-    wait_for_line("go");
 }
 
 static bool is_over(void)
@@ -494,6 +496,8 @@ static void run(void)
     uint64_t first = now = clock_ns(), due = first;
     uint32_t next = 0;
     phase = RUN;
+    operations = errors = retries = sent = slowest = begun = last_operation = 0;
+    memset(histogram, 0, sizeof histogram);
     cpu_before = cpu_seconds();
     epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &(struct epoll_event){EPOLLIN, {.ptr = NULL}});
     deadline = first + (uint64_t)(options.seconds * SECOND);
@@ -531,7 +535,10 @@ static void report(void)
     if (errors)
         fprintf(stderr, "load: %llu errors, the last: %s\n", (unsigned long long)errors, trouble);
     fflush(stdout);
-    wait_for_line("end");
+}
+
+static void leave(void)
+{
     for (uint32_t i = 0; i < client_count; i++) {
         if (clients[i].state == READY && clients[i].fd >= 0) {
             say_goodbye(&clients[i]);
@@ -570,7 +577,10 @@ int main(int count, char **given)
     make_context();
     make_clients();
     set_up();
-    run();
-    report();
+    while (line_is("go", "end")) {
+        run();
+        report();
+    }
+    leave();
     return 0;
 }

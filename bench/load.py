@@ -45,7 +45,7 @@ def compile_load() -> Path:
 
 
 class Load:
-    """One run of the load generator against a server.
+    """One load generator, connected to a server: it works as often as it is told to.
 
     :param options: its options, ``_`` for ``-``; see ``load.c``.
     :param nice: negative: before all others on its core, where that is allowed.

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from bench.errors import BenchError
+
 __all__ = ["Run", "Ratio", "RowResult", "judge_flatness", "run_of", "table"]
 
 #: How much more an operation may cost at any size than at the smallest one.
@@ -34,11 +36,11 @@ class Run:
 def run_of(counted: Mapping[str, Any], cpu: float) -> Run:
     """From what the load generator counted, and the seconds of CPU that the server needed for it.
 
-    :raises ValueError: nothing was done.
+    :raises BenchError: nothing was done.
     """
     operations = counted["operations"]
     if operations <= 0:
-        raise ValueError("no operation was completed")
+        raise BenchError("no operation was completed")
     elapsed = counted["elapsed"] or 1e-9
     return Run(
         cost=cpu / operations * 1e6,

@@ -4,12 +4,12 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.certificates import Certificates, make_certificates
-from bench.errors import BenchError, Missing
+from bench.errors import Missing
 from bench.load import running
 from bench.results import RowResult, Run, run_of
 from bench.servers import SERVERS, Mfserver, Server
@@ -31,8 +31,8 @@ class Choice:
     """
 
     servers: Sequence[str] = ("mfserver", "mosquitto")
-    rounds: int = 5
-    seconds: float = 4.0
+    rounds: int = 7
+    seconds: float = 2.0
     quick: bool = False
     python: str = sys.executable
     server_arguments: str = ""
@@ -92,11 +92,11 @@ class Runner:
                 result.remarks.append(f"{name} is left out: {error}")
         return here
 
-    def measure(self, server: Server, options: Mapping[str, object], listener: str = "mqtts") -> Run:
-        """Run the load once against a server that is up, under topics and client identifiers of its own.
-
-        :raises BenchError: nothing was done.
-        """
+    @contextlib.contextmanager
+    def connected(
+        self, server: Server, options: Mapping[str, object], listener: str = "mqtts"
+    ) -> Iterator[Callable[[], Run]]:
+        """Connect a load with topics and client identifiers of its own. :return: what lets it work once."""
         self._count += 1
         given = {
             "seconds": self.choice.seconds,
@@ -107,14 +107,28 @@ class Runner:
         }
         with running(server, given) as load:
             time.sleep(_SETTLE_SECONDS)
-            before = server.cpu
-            load.go()
-            counted = load.wait_until_done()
-            used = server.cpu - before
-        try:
-            return run_of(counted, used)
-        except ValueError as error:
-            raise BenchError(f"{server.name}: {error}") from None
+
+            def work() -> Run:
+                before = server.cpu
+                load.go()
+                counted = load.wait_until_done()
+                return run_of(counted, server.cpu - before)
+
+            yield work
+
+    def rounds(
+        self,
+        result: RowResult,
+        servers: Sequence[Server],
+        options: Mapping[str, object],
+        listener: str = "mqtts",
+    ) -> None:
+        """Connect a load to each server, then let them work by turns: A B, A B, ..."""
+        with contextlib.ExitStack() as stack:
+            loads = [stack.enter_context(self.connected(server, options, listener)) for server in servers]
+            for _ in range(self.choice.rounds):
+                for server, work in zip(servers, loads, strict=True):
+                    self.add(result, server, work())
 
     def add(self, result: RowResult, server: Server, run: Run) -> None:
         """Add a round to a result, and say so."""

@@ -32,9 +32,7 @@ class Scale:
         for size, result in zip(sizes, results, strict=True):
             with contextlib.ExitStack() as stack:
                 servers = [stack.enter_context(runner.server(name, "ec")) for name in runner.each(result)]
-                for _ in range(min(runner.choice.rounds, 3)):
-                    for server in servers:
-                        runner.add(result, server, runner.measure(server, self.options(size)))
+                runner.rounds(result, servers, self.options(size))
         judge_flatness([result for size, result in zip(sizes, results, strict=True) if size >= self.least])
         return results
 

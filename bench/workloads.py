@@ -38,9 +38,7 @@ class Workload:
         with contextlib.ExitStack() as stack:
             names = runner.each(result, self.peers)
             servers = [stack.enter_context(runner.server(name)) for name in names]
-            for _ in range(runner.choice.rounds):
-                for server in servers:
-                    runner.add(result, server, runner.measure(server, options, self.listener))
+            runner.rounds(result, servers, options, self.listener)
         return [result]
 
 

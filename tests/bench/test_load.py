@@ -73,6 +73,16 @@ class LoadTests(SynchronousTestCase):
         self.assertGreater(run.rate, 10)
         self.assertEqual((0, 0), (run.lost, run.errors))
 
+    def test_it_works_again_on_the_same_connections(self) -> None:
+        """Each round counts anew."""
+        with self.runner.server("mfserver", "ec") as server:
+            options = {"publishers": 2, "subscribers": 2, "count": 30}
+            with running(server, options) as load:
+                for _ in range(3):
+                    load.go()
+                    done = load.wait_until_done()
+                    self.assertEqual((30, 60, 0), (done["sent"], done["operations"], done["lost"]))
+
     def test_those_who_are_cut_off_come_back(self) -> None:
         """A restart is over when all are there again."""
         with self.runner.server("mfserver", "ec") as server:

@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.errors import BenchError
 from bench.results import Ratio, RowResult, Run, judge_flatness, run_of, table
 
 COUNTED = {
@@ -34,7 +35,7 @@ class RunTests(SynchronousTestCase):
 
     def test_nothing_done_is_no_run(self) -> None:
         """A cost of no operation at all does not exist."""
-        self.assertRaises(ValueError, run_of, {**COUNTED, "operations": 0}, 1.0)
+        self.assertRaises(BenchError, run_of, {**COUNTED, "operations": 0}, 1.0)
 
 
 class RatioTests(SynchronousTestCase):
