@@ -357,12 +357,12 @@ class MQTTProtocol(Protocol):
                     client.publish_received(event)
                 elif kind is PublishAcknowledged:
                     client.session.puback(event.packet_id)
-                elif kind in _CLIENT_EVENTS:
-                    _CLIENT_EVENTS[kind](client, event)
-                else:
+                elif kind in self._EVENTS:
                     self._EVENTS[kind](self, event)
+                else:
+                    _CLIENT_EVENTS[kind](client, event)
             if connection.closed:
-                if kind in _CLIENT_EVENTS:
+                if kind is not None and kind not in self._EVENTS:
                     self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
                 self.flush()
             else:
@@ -483,11 +483,9 @@ class MQTTProtocol(Protocol):
     }
 
 
-#: What an accepted client does.
+#: What an accepted client does besides what it does most: it publishes, and acknowledges at QoS 1.
 _CLIENT_EVENTS: Final[dict[type, Callable[[MQTTClient, Any], None]]] = {
-    PublishReceived: MQTTClient.publish_received,
     PublishReleased: MQTTClient.publish_released,
-    PublishAcknowledged: MQTTClient.publish_acknowledged,
     PublishStored: MQTTClient.publish_stored,
     PublishCompleted: MQTTClient.publish_completed,
     SubscribeReceived: MQTTClient.subscribe_received,

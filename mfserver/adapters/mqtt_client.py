@@ -18,7 +18,6 @@ from mfserver.message import Message
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import (
-    PublishAcknowledged,
     PublishCompleted,
     PublishReceived,
     PublishReleased,
@@ -249,10 +248,6 @@ class MQTTClient:
         self._link.close(mqtt.UNSPECIFIED_ERROR, "it could not be stored")
 
     # --- what the client acknowledges -----------------------------------------------------------------------
-
-    def publish_acknowledged(self, event: PublishAcknowledged) -> None:
-        """PUBACK."""
-        self.session.puback(event.packet_id)
 
     def publish_stored(self, event: PublishStored) -> None:
         """PUBREC."""
