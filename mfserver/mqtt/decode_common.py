@@ -15,9 +15,8 @@ __all__ = ["take_common"]
 
 #: The first byte of a PUBACK.
 _PUBACK: Final = 0x40
-#: The first byte of a PUBLISH of QoS 0 or 1 that is not sent again, but for the two bits that it may have.
-_PUBLISH: Final = 0x30
-_PUBLISH_BITS: Final = 0x03
+#: The first six bits of a PUBLISH of QoS 0 or 1 without DUP; the other two are QoS and RETAIN.
+_PUBLISH: Final = 0x30 >> 2
 
 
 def take_common(data: bytes, pos: int, version: int, receiver: Receiver, happened: list[Event]) -> int:
@@ -41,7 +40,7 @@ def take_common(data: bytes, pos: int, version: int, receiver: Receiver, happene
             happened.append(PublishAcknowledged(packet_id, 0))
             pos += 4
             continue
-        if first & ~_PUBLISH_BITS != _PUBLISH:
+        if first >> 2 != _PUBLISH:
             break
         if length > 0x7F:
             more = data[start]
