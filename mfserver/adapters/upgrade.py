@@ -121,7 +121,7 @@ class WebConnection(ProtocolWrapper):
     def upgrade(self, request: Request, protocol: Protocol) -> None:
         """Let another protocol have the connection, from the request's first byte on."""
         self.factory.watch.discard(self)  # the other one's login is watched
-        channel = request.channel
+        channel: Any = request.channel  # the API's, which knows how to leave
         channel.leave()
         self.unregisterProducer()
         self.wrappedProtocol = protocol
