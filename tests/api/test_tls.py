@@ -14,18 +14,26 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionP
 from mfserver.api.server import make_site
 from mfserver.ca.x509 import encode_certificate
 from mfserver.tls.listen import listen
+from mfserver.tls.poller import Poller
+from mfserver.turn import Turn
 from tests.api.house import Answer, House
 from tests.tls.pki import Authority, server_context
 
 
 class TLSTests(TestCase):
-    """A listener of certificate mode: people without a certificate use the API all the same."""
+    """A listener of certificate mode: people without a certificate use the API all the same.
+
+    :ivar is_on_socket: whether TLS is straight on the socket.
+    """
+
+    is_on_socket = False
 
     def setUp(self) -> None:
         authority = Authority()
         context = server_context(self.mktemp(), authority, request=True)
         site = make_site(House().routes, reactor)
-        port: Any = listen(reactor, "127.0.0.1", 0, site, context, {b"http/1.1": site})
+        poller = Poller(reactor, Turn(reactor)) if self.is_on_socket else None
+        port: Any = listen(reactor, "127.0.0.1", 0, site, context, {b"http/1.1": site}, poller=poller)
         roots = trustRootFromCertificates([Certificate.loadPEM(encode_certificate(authority.certificate))])
         self.url = f"https://localhost:{port.getHost().port}"
         self.pool = HTTPConnectionPool(reactor)
@@ -60,6 +68,12 @@ class TLSTests(TestCase):
         self.assertEqual(await self.ask("POST", "/identify", 200, {"token": key}), {"id": ids[0]})
         await self.ask("DELETE", things[0], 204, token=token)
         await self.ask("POST", "/identify", 401, {"token": key})
+
+
+class SocketTLSTests(TLSTests):
+    """TLS straight on the socket."""
+
+    is_on_socket = True
 
 
 class RefusalTests(TestCase):

@@ -1,9 +1,10 @@
 """A TLS listener in memory, and clients for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import time
 
 from OpenSSL import SSL
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,7 +14,12 @@ from tests.tls.wire import Listener, Wire, client_context
 
 
 class ListenCase(SynchronousTestCase):
-    """A listener that requests client certificates, and one authority for both sides."""
+    """A listener that requests client certificates, and one authority for both sides.
+
+    :ivar listener_type: how its connections carry TLS.
+    """
+
+    listener_type = Listener
 
     def setUp(self) -> None:
         self.authority = Authority()
@@ -25,7 +31,20 @@ class ListenCase(SynchronousTestCase):
         return server_context(self.mktemp(), self.authority, request=request, minimum=minimum)
 
     def listen(self, *protocols: bytes) -> Listener:
-        return Listener(self.context, protocols, now=lambda: time() + self.skew)
+        return self.make_listener(protocols)
+
+    def make_listener(
+        self,
+        protocols: Sequence[bytes] = (),
+        *,
+        factory: IProtocolFactory | None = None,
+        others: Mapping[bytes, IProtocolFactory] | None = None,
+    ) -> Listener:
+        listener = self.listener_type(
+            self.context, protocols, factory=factory, others=others, now=lambda: time() + self.skew
+        )
+        self.addCleanup(listener.close)
+        return listener
 
     def client(
         self,
@@ -38,7 +57,7 @@ class ListenCase(SynchronousTestCase):
     def assert_refused(self, wire: Wire, alert: str) -> None:
         """The handshake failed with this alert, and no application ever knew."""
         self.assertEqual(self.listener.applications.made, [])
-        self.assertTrue(wire.socket.closed)
+        self.assertTrue(wire.is_closed)
         self.assertIn(alert, wire.alert)
         self.assertEqual(self.context.handshakes_failed, 1)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from datetime import timedelta
+from typing import Any
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
@@ -12,7 +13,8 @@ from mfserver.ca.x509 import encode_certificate
 from mfserver.tls.peer import peer_of
 from tests.tls.listen_case import ListenCase, ours
 from tests.tls.pki import DAY, KEY, Authority, Identity, write
-from tests.tls.wire import Listener, Wire
+from tests.tls.socket_wire import SocketListener
+from tests.tls.wire import Application, Wire
 
 VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
 
@@ -137,13 +139,13 @@ class ResumptionTests(ListenCase):
     def test_leaf_is_there(self) -> None:
         """The thing of a resumed session is the one that began it."""
         for version in VERSIONS:
-            wire = self.resume(version)
+            self.resume(version)
             [application] = self.listener.applications.made
             peer = peer_of(application.transport)
             assert peer is not None
             self.assertEqual(peer.common_name(), KEY)
             # Only a resumed session has no chain: the test above would pass without resumption too.
-            self.assertFalse(wire.server.getHandle().get_peer_cert_chain())  # type: ignore[attr-defined]
+            self.assertFalse(handle_of(application).get_peer_cert_chain())
 
     def test_expired_since(self) -> None:
         """A certificate that ended since the session began lets nobody in."""
@@ -156,7 +158,7 @@ class ResumptionTests(ListenCase):
                 wire = self.listener.connect(context, session)
                 wire.handshake()
             self.skew = 0.0
-            self.assertTrue(wire.socket.aborted)
+            self.assertTrue(wire.is_aborted)
             self.assertEqual(self.listener.applications.made, [])
             self.assertEqual(self.context.peers_refused, refused + 1)
 
@@ -168,7 +170,8 @@ class ResumptionTests(ListenCase):
             self.assertTrue(self.context.reload())
             wire = self.listener.connect(context, session)
             wire.handshake()
-            self.assertTrue(wire.server.getHandle().get_peer_cert_chain())  # type: ignore[attr-defined]
+            [application] = self.listener.applications.made
+            self.assertTrue(handle_of(application).get_peer_cert_chain())
 
     def test_untrusted_since_reload(self) -> None:
         """A session that began under an authority which is trusted no more is not resumed."""
@@ -184,12 +187,17 @@ class ResumptionTests(ListenCase):
 
 
 class HandshakeTests(ListenCase):
-    """Nothing that a stranger does before the handshake is complete reaches an application or the log."""
+    """Nothing that a stranger does before the handshake is complete reaches an application or the log.
+
+    :ivar where: the address of clients.
+    """
+
+    where = ""
 
     def test_application_waits(self) -> None:
         """No application protocol exists before the handshake is complete."""
         wire = self.listener.connect(self.client())
-        wire.server.dataReceived(wire.client_hello())
+        wire.feed(wire.client_hello())
         self.assertEqual(self.listener.applications.made, [])
         wire.pump()
         self.assertEqual(len(self.listener.applications.made), 1)
@@ -197,10 +205,10 @@ class HandshakeTests(ListenCase):
     def test_silence(self) -> None:
         """A client that says nothing is gone after ten seconds."""
         wire = self.listener.connect(self.client())
-        self.listener.reactor.advance(9.9)
-        self.assertFalse(wire.socket.aborted)
-        self.listener.reactor.advance(0.2)
-        self.assertTrue(wire.socket.aborted)
+        self.listener.advance(9.9)
+        self.assertFalse(wire.is_aborted)
+        self.listener.advance(0.2)
+        self.assertTrue(wire.is_aborted)
         self.assertEqual(self.context.handshakes_failed, 1)
 
     def test_dripping(self) -> None:
@@ -208,29 +216,29 @@ class HandshakeTests(ListenCase):
         wire = self.listener.connect(self.client())
         hello = wire.client_hello()
         for index in range(21):
-            if not wire.socket.closed:
-                wire.server.dataReceived(hello[index : index + 1])
-            self.listener.reactor.advance(0.5)
-        self.assertTrue(wire.socket.aborted)
+            if not wire.is_closed:
+                wire.feed(hello[index : index + 1])
+            self.listener.advance(0.5)
+        self.assertTrue(wire.is_aborted)
         self.assertEqual(self.listener.applications.made, [])
 
     def test_no_deadline_after(self) -> None:
         """The deadline is the handshake's; a quiet application is not disturbed."""
         wire = self.listener.connect(self.client())
         wire.handshake()
-        self.listener.reactor.advance(3600)
-        self.assertFalse(wire.socket.closed)
-        self.assertEqual(self.listener.reactor.getDelayedCalls(), [])
+        self.listener.advance(3600)
+        self.assertFalse(wire.is_closed)
+        self.assertEqual(self.listener.timed_calls(), 0)
 
     def test_byte_by_byte(self) -> None:
         """How the bytes are split does not matter."""
         wire = self.listener.connect(self.client(self.authority.client()))
         for byte in wire.client_hello():
-            wire.server.dataReceived(bytes([byte]))
+            wire.feed(bytes([byte]))
         wire.pump()
         wire.client.send(b"hello")
         for byte in wire.client.bio_read(2**16):
-            wire.server.dataReceived(bytes([byte]))
+            wire.feed(bytes([byte]))
         self.assertEqual(self.listener.applications.made[0].received, b"hello")
 
     def test_garbage(self) -> None:
@@ -243,9 +251,9 @@ class HandshakeTests(ListenCase):
                 b"\x16\x03\x01\xff\xff",
             ):
                 wire = self.listener.connect(self.client())
-                wire.server.dataReceived(data)
-                self.listener.reactor.advance(10)
-                self.assertTrue(wire.socket.closed)
+                wire.feed(data)
+                self.listener.advance(10)
+                self.assertTrue(wire.is_closed)
         self.assertEqual(self.context.handshakes_failed, 4)
         self.assertEqual(ours(events), [])
         self.assertEqual([kind for kind, _ in self.listener.reports], ["a TLS handshake failed"] * 4)
@@ -264,7 +272,7 @@ class HandshakeTests(ListenCase):
         """A TLS 1.2 client cannot make us shake hands again, which costs us more than it."""
         wire = self.listener.connect(self.client(version=SSL.TLS1_2_VERSION))
         wire.handshake()
-        connection = wire.server.getHandle()  # type: ignore[attr-defined]
+        connection = handle_of(self.listener.applications.made[0])
         wire.client.renegotiate()
         with contextlib.suppress(SSL.WantReadError):
             wire.client.do_handshake()
@@ -282,10 +290,10 @@ class HandshakeTests(ListenCase):
 
     def test_application_that_declines(self) -> None:
         """A factory that makes no protocol ends the connection."""
-        listener = Listener(self.context, factory=Declining())
+        listener = self.make_listener(factory=Declining())
         wire = listener.connect(self.client())
         wire.handshake()
-        self.assertTrue(wire.socket.aborted)
+        self.assertTrue(wire.is_aborted)
 
     def test_refusals_are_reported(self) -> None:
         """Each refused certificate is counted and reported with the reason, and not printed by itself."""
@@ -300,7 +308,14 @@ class HandshakeTests(ListenCase):
         self.assertEqual(ours(events), [])
         self.assertEqual(self.context.peers_refused, 5)
         refused = [detail for kind, detail in self.listener.reports if "certificate was refused" in kind]
-        self.assertEqual(refused, [": the certificate has expired"] * 5)
+        self.assertEqual(refused, [f"{self.where}: the certificate has expired"] * 5)
+
+
+def handle_of(application: Application) -> SSL.Connection:
+    """OpenSSL's connection of the server's side."""
+    transport: Any = application.transport
+    connection: SSL.Connection = transport.getHandle()
+    return connection
 
 
 class Declining(Factory):
@@ -310,3 +325,22 @@ class Declining(Factory):
 
     def buildProtocol(self, addr: object) -> Protocol | None:
         return None
+
+
+class SocketCertificateTests(CertificateTests):
+    """As through Twisted."""
+
+    listener_type = SocketListener
+
+
+class SocketResumptionTests(ResumptionTests):
+    """As through Twisted."""
+
+    listener_type = SocketListener
+
+
+class SocketHandshakeTests(HandshakeTests):
+    """As through Twisted."""
+
+    listener_type = SocketListener
+    where = "127.0.0.1"

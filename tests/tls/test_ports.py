@@ -25,6 +25,8 @@ from mfserver.tls import listen as module
 from mfserver.tls.context import ServerContext
 from mfserver.tls.listen import listen
 from mfserver.tls.peer import peer_of
+from mfserver.tls.poller import Poller
+from mfserver.turn import Turn
 from tests.tls.pki import KEY, Authority, server_context
 from tests.tls.wire import client_context
 
@@ -46,7 +48,12 @@ class Greeting(Protocol):
 
 
 class PortCase(TestCase):
-    """Runs a blocking client in a thread, and closes the listeners."""
+    """Runs a blocking client in a thread, and closes the listeners.
+
+    :ivar is_on_socket: whether TLS is straight on the socket.
+    """
+
+    is_on_socket = False
 
     def setUp(self) -> None:
         self.authority = Authority()
@@ -54,7 +61,8 @@ class PortCase(TestCase):
         self.factory.noisy = False
 
     def open(self, host: str, context: ServerContext | None = None, factory: Any = None) -> Any:
-        port: IListeningPort = listen(reactor, host, 0, factory or self.factory, context)
+        poller = Poller(reactor, Turn(reactor)) if self.is_on_socket else None
+        port: IListeningPort = listen(reactor, host, 0, factory or self.factory, context, poller=poller)
         self.addCleanup(port.stopListening)
         return port.getHost()
 
@@ -183,6 +191,13 @@ class Echo(WebSocketServerProtocol):
 class TLSTests(PortCase):
     """TLS through the real reactor."""
 
+    def test_address(self) -> None:
+        """The port says where it listens, of both families."""
+        context = server_context(self.mktemp(), self.authority)
+        for host in ("127.0.0.1", "::1"):
+            self.assertEqual(self.open(host, context).host, host)
+        self.assertEqual(self.open("", context).host, "::")
+
     def test_greeting(self) -> Deferred[None]:
         async def go() -> None:
             address = self.open("", server_context(self.mktemp(), self.authority))
@@ -190,6 +205,10 @@ class TLSTests(PortCase):
             self.assertEqual(greeting, f"tls {KEY} nodelay keepalive".encode())
 
         return Deferred.fromCoroutine(go())
+
+
+class WebSocketTests(PortCase):
+    """autobahn's own way."""
 
     def test_web_socket(self) -> Deferred[None]:
         """autobahn's resource works over our transport, and the peer is found under it."""
@@ -213,3 +232,9 @@ class TLSTests(PortCase):
             self.assertTrue(got.endswith(enough))
 
         return Deferred.fromCoroutine(go())
+
+
+class SocketTLSTests(TLSTests):
+    """TLS straight on the socket."""
+
+    is_on_socket = True

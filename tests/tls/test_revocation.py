@@ -19,6 +19,7 @@ from mfserver.tls.peer import Peer, peer_of
 from mfserver.tls.revocation import Revocations
 from tests.tls.listen_case import ListenCase
 from tests.tls.pki import DAY, Authority, Identity, rewritten, server_context
+from tests.tls.socket_wire import SocketListener
 from tests.tls.wire import Wire
 
 VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
@@ -169,22 +170,22 @@ class HandshakeTests(ListenCase):
     def connect(self, context: SSL.Context, session: SSL.Session | None = None) -> Wire:
         wire = self.listener.connect(context, session)
         self.listener.applications.made.clear()
-        wire.server.dataReceived(wire.client_hello())
+        wire.feed(wire.client_hello())
         wire.pump()
-        wire.client.send(b"are you there") if not wire.socket.closed else None
+        wire.client.send(b"are you there") if not wire.is_closed else None
         wire.pump()
         return wire
 
     def assert_let_in(self, wire: Wire) -> Peer:
         [application] = self.listener.applications.made
-        self.assertEqual((application.received, wire.socket.aborted), (b"are you there", False))
+        self.assertEqual((application.received, wire.is_aborted), (b"are you there", False))
         peer = peer_of(application.transport)
         assert peer is not None
         return peer
 
     def assert_not_let_in(self, wire: Wire, words: str = "is revoked") -> None:
         self.assertEqual(self.listener.applications.made, [])
-        self.assertTrue(wire.socket.aborted)
+        self.assertTrue(wire.is_aborted)
         reasons = [detail for kind, detail in self.listener.reports if "certificate was refused" in kind]
         self.assertIn(words, reasons[-1])
         self.listener.reports.clear()
@@ -267,3 +268,9 @@ class HandshakeTests(ListenCase):
         """People without one are not concerned."""
         self.connect(self.client())
         self.assertEqual(len(self.listener.applications.made), 1)
+
+
+class SocketHandshakeTests(HandshakeTests):
+    """As through Twisted."""
+
+    listener_type = SocketListener

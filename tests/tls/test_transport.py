@@ -14,7 +14,8 @@ from mfserver.tls.peer import peer_of
 from mfserver.tls.transport import LINGER
 from tests.tls.listen_case import ListenCase
 from tests.tls.pki import KEY, Authority, write
-from tests.tls.wire import Applications, Listener
+from tests.tls.socket_wire import SocketListener
+from tests.tls.wire import Applications, MemoryWire
 
 
 class ProtocolNegotiationTests(ListenCase):
@@ -60,7 +61,7 @@ class ProtocolNegotiationTests(ListenCase):
             ):
                 with self.subTest(version=version, offered=offered):
                     mqtt = Applications()
-                    listener = Listener(self.context, [b"http/1.1"], others={b"mqtt": mqtt})
+                    listener = self.make_listener([b"http/1.1"], others={b"mqtt": mqtt})
                     wire = listener.connect(self.client(self.authority.client(), version, offered))
                     wire.handshake()
                     wire.client.send(b"hello")
@@ -73,23 +74,22 @@ class ProtocolNegotiationTests(ListenCase):
     def test_who_refuses_the_other_protocol(self) -> None:
         """A factory that builds none closes the connection, and nobody else is asked instead."""
         nobody = Nobody()
-        listener = Listener(self.context, [b"http/1.1"], others={b"mqtt": nobody})
+        listener = self.make_listener([b"http/1.1"], others={b"mqtt": nobody})
         wire = listener.connect(self.client(protocols=[b"mqtt"]))
         wire.handshake()
-        self.assertTrue(wire.socket.aborted)
+        self.assertTrue(wire.is_aborted)
         self.assertEqual(listener.applications.made, [])
 
     def test_every_factory_begins_and_ends_once(self) -> None:
         mqtt = Applications()
-        listener = Listener(self.context, [b"http/1.1"], others={b"mqtt": mqtt, b"x-mqtt": mqtt})
-        listener.factory.doStart()
+        listener = self.make_listener([b"http/1.1"], others={b"mqtt": mqtt, b"x-mqtt": mqtt})
         self.assertEqual((mqtt.numPorts, listener.applications.numPorts), (1, 1))
-        listener.factory.doStop()
+        listener.stop()
         self.assertEqual((mqtt.numPorts, listener.applications.numPorts), (0, 0))
 
     def test_web_site_is_not_asked(self) -> None:
         """twisted.web's own list of protocols, h2 among them, changes nothing in the shared context."""
-        listener = Listener(self.context, (b"http/1.1",), factory=Site(Resource()))
+        listener = self.make_listener((b"http/1.1",), factory=Site(Resource()))
         wire = listener.connect(self.client(protocols=[b"h2", b"http/1.1"]))
         wire.handshake()
         self.assertEqual(wire.client.get_alpn_proto_negotiated(), b"http/1.1")
@@ -107,8 +107,8 @@ class Nobody(Factory):
         return None
 
 
-class TransportTests(ListenCase):
-    """What an application may do with its transport."""
+class TransportCase(ListenCase):
+    """An application and its transport, the handshake over."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -118,20 +118,23 @@ class TransportTests(ListenCase):
         assert self.application.transport is not None
         self.transport = self.application.transport
 
+
+class TransportTests(TransportCase):
+    """What an application may do with its transport."""
+
     def test_interfaces(self) -> None:
         """It says that it is TLS over TCP."""
         self.assertTrue(ISSLTransport.providedBy(self.transport))
         self.assertTrue(ITCPTransport.providedBy(self.transport))
-        self.assertEqual(self.transport.getPeer(), self.wire.socket.getPeer())
-        self.assertEqual(self.transport.getHost(), self.wire.socket.getHost())
 
     def test_both_ways(self) -> None:
         """Many small writes of one turn leave in one TLS record."""
         for _ in range(100):
             self.transport.write(b"x")
-        self.wire.reactor.advance(0)
-        sent: bytes = self.wire.socket.value()
+        self.listener.advance(0)
+        sent = self.wire.taken()
         self.assertLess(len(sent), 100 + 64)
+        self.wire.client.bio_write(sent)
         self.assertEqual(self.wire.pump(), b"x" * 100)
 
     def test_large_write(self) -> None:
@@ -152,65 +155,70 @@ class TransportTests(ListenCase):
         self.assertEqual(self.wire.pump(), b"bye")
         self.wire.client.shutdown()
         self.wire.pump()
-        self.assertTrue(self.wire.socket.closed)
+        self.assertTrue(self.wire.is_closed)
         self.assertIsNotNone(self.application.lost)
-        self.assertEqual(self.listener.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.listener.timed_calls(), 0)
 
     def test_linger(self) -> None:
         """A peer that never answers a close is aborted after half a minute."""
         self.transport.loseConnection()
         self.transport.loseConnection()
-        self.listener.reactor.advance(LINGER - 0.1)
+        self.listener.advance(LINGER - 0.1)
         self.assertIsNone(self.application.lost)
-        self.listener.reactor.advance(0.2)
-        self.assertTrue(self.wire.socket.aborted)
-        self.listener.reactor.advance(0)
+        self.listener.advance(0.2)
+        self.assertTrue(self.wire.is_aborted)
+        self.listener.advance(0)
         self.assertIsNotNone(self.application.lost)
 
     def test_abort(self) -> None:
         """An abort ends it at once; another one, or a close, later does nothing."""
         abort = self.transport.abortConnection  # type: ignore[attr-defined]
         abort()
-        self.listener.reactor.advance(0)
+        self.listener.advance(0)
         self.assertIsNotNone(self.application.lost)
         abort()
         self.transport.loseConnection()
         self.transport.write(b"too late")
-        self.assertEqual(self.listener.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.listener.timed_calls(), 0)
 
     def test_end_without_close_notify(self) -> None:
         """A TCP connection that just ends is a lost one, without a traceback."""
-        self.wire.socket._close(ConnectionLost())
-        self.listener.reactor.advance(0)
+        self.wire.cut()
+        self.listener.advance(0)
         assert self.application.lost is not None
         self.application.lost.trap(ConnectionLost)
 
     def test_peer_outlives_connection(self) -> None:
         """Who it was can still be asked when it is over."""
-        self.wire.socket.loseConnection()
-        self.listener.reactor.advance(0)
+        self.wire.cut()
+        self.listener.advance(0)
         peer = peer_of(self.transport)
         assert peer is not None
         self.assertEqual(peer.common_name(), KEY)
-
-    def test_backpressure(self) -> None:
-        """A producer hears when the peer reads no more."""
-        producer = Producer()
-        self.transport.registerProducer(producer, True)  # type: ignore[attr-defined]
-        self.wire.socket.producer.pauseProducing()  # type: ignore[union-attr]
-        self.wire.socket.producer.resumeProducing()  # type: ignore[union-attr]
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        self.assertEqual(producer.heard, ["pause", "resume"])
 
     def test_half_of_a_record(self) -> None:
         """Nothing is delivered before a whole record is there, and a forged one ends the connection."""
         self.wire.client.send(b"secret")
         record = self.wire.client.bio_read(2**16)
-        self.wire.server.dataReceived(record[:-1])
+        self.wire.feed(record[:-1])
         self.assertEqual(self.application.received, b"")
-        self.wire.server.dataReceived(bytes([record[-1] ^ 1]))
+        self.wire.feed(bytes([record[-1] ^ 1]))
         self.assertEqual(self.application.received, b"")
-        self.assertTrue(self.wire.socket.closed)
+        self.assertTrue(self.wire.is_closed)
+
+
+class MemoryTransportTests(TransportCase):
+    """What only Twisted's transport is asked."""
+
+    def test_backpressure(self) -> None:
+        """A producer hears when the peer reads no more."""
+        producer = Producer()
+        assert isinstance(self.wire, MemoryWire)
+        self.transport.registerProducer(producer, True)  # type: ignore[attr-defined]
+        self.wire.socket.producer.pauseProducing()  # type: ignore[union-attr]
+        self.wire.socket.producer.resumeProducing()  # type: ignore[union-attr]
+        self.transport.unregisterProducer()  # type: ignore[attr-defined]
+        self.assertEqual(producer.heard, ["pause", "resume"])
 
 
 class Producer:
@@ -264,3 +272,21 @@ class SwapTests(ListenCase):
         self.assertTrue(self.context.reload())
         with self.assertRaisesRegex(Exception, "trust root"):
             peer.verify(time())
+
+
+class SocketProtocolNegotiationTests(ProtocolNegotiationTests):
+    """As through Twisted."""
+
+    listener_type = SocketListener
+
+
+class SocketTransportTests(TransportTests):
+    """As through Twisted."""
+
+    listener_type = SocketListener
+
+
+class SocketSwapTests(SwapTests):
+    """As through Twisted."""
+
+    listener_type = SocketListener

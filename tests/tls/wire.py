@@ -6,7 +6,7 @@ from time import time
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
-from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -16,7 +16,7 @@ from mfserver.tls.context import ServerContext
 from mfserver.tls.listen import listen
 from tests.tls.pki import Identity
 
-__all__ = ["Application", "Applications", "Listener", "Wire", "client_context"]
+__all__ = ["Application", "Applications", "Listener", "MemoryWire", "Wire", "client_context"]
 
 
 class Application(Protocol):
@@ -89,43 +89,82 @@ class Listener:
         others: Mapping[bytes, IProtocolFactory] | None = None,
         now: Callable[[], float] = time,
     ) -> None:
-        self.reactor = MemoryReactorClock()
         self.applications = Applications()
         self.reports: list[tuple[str, str]] = []
         main = factory or self.applications
-        listen(
-            self.reactor,
-            "127.0.0.1",
-            0,
-            main,
-            context,
-            {**dict.fromkeys(protocols, main), **(others or {})},
-            report=lambda kind, detail: self.reports.append((kind, detail)),
-            now=now,
-        )
-        self.factory: Factory = self.reactor.adoptedPorts[0][2]
+        self._listen(context, main, {**dict.fromkeys(protocols, main), **(others or {})}, now)
+
+    def _listen(
+        self,
+        context: ServerContext,
+        main: IProtocolFactory,
+        alpn: Mapping[bytes, IProtocolFactory],
+        now: Callable[[], float],
+    ) -> None:
+        self.memory = MemoryReactorClock()
+        listen(self.memory, "127.0.0.1", 0, main, context, alpn, report=self.report, now=now)
+        self.factory: Factory = self.memory.adoptedPorts[0][2]
+        self.factory.doStart()
+
+    def report(self, kind: str, detail: str) -> None:
+        """What the log would be told."""
+        self.reports.append((kind, detail))
 
     def connect(self, context: SSL.Context, session: SSL.Session | None = None) -> "Wire":
         """A client's connection, before its first byte."""
-        return Wire(self, context, session)
+        return MemoryWire(self, context, session)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.memory.advance(seconds)
+
+    def timed_calls(self) -> int:
+        """How many deadlines run."""
+        return len(self.memory.getDelayedCalls())
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self.factory.doStop()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
 
 
 class Wire:
-    """One connection: ``client`` is pyOpenSSL's, ``server`` the listener's protocol."""
+    """One connection.
+
+    :ivar client: pyOpenSSL's, in memory.
+    """
 
     def __init__(self, listener: Listener, context: SSL.Context, session: SSL.Session | None) -> None:
-        self.reactor = listener.reactor
+        self.listener = listener
         self.client = SSL.Connection(context, None)
         self.client.set_connect_state()
         if session is not None:
             self.client.set_session(session)
-        self.socket = Socket(self.reactor)
-        server = listener.factory.buildProtocol(None)
-        assert isinstance(server, Protocol)
-        self.server = server
-        self.socket.protocol = server
         self.error: SSL.Error | None = None
-        server.makeConnection(self.socket)
+
+    def feed(self, data: bytes) -> None:
+        """Give the server these bytes of the client."""
+        raise NotImplementedError
+
+    def taken(self) -> bytes:
+        """Let the server's turn pass. :return: what it has sent since."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """End the connection without a word of TLS."""
+        raise NotImplementedError
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has ended the connection."""
+        raise NotImplementedError
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether it did so at once, with a reset."""
+        raise NotImplementedError
 
     def client_hello(self) -> bytes:
         """Start the client's handshake and take its first bytes."""
@@ -138,16 +177,14 @@ class Wire:
 
         :return: application data that the client received.
         """
-        self.server.dataReceived(self.client_hello())
+        self.feed(self.client_hello())
         return self.pump()
 
     def pump(self) -> bytes:
         """Move bytes both ways until nobody has more to say, and let the server's turn pass."""
         received = b""
         for _ in range(20):
-            self.reactor.advance(0)
-            data: bytes = self.socket.value()
-            self.socket.clear()
+            data = self.taken()
             if data:
                 self.client.bio_write(data)
             try:
@@ -160,8 +197,8 @@ class Wire:
                 answer = self.client.bio_read(2**16)
             except SSL.WantReadError:
                 answer = b""
-            if answer and not self.socket.closed:
-                self.server.dataReceived(answer)
+            if answer and not self.is_closed:
+                self.feed(answer)
             elif not data:
                 break
         return received
@@ -170,6 +207,43 @@ class Wire:
     def alert(self) -> str:
         """OpenSSL's words for the alert that the client got."""
         return str(self.error.args[0][-1][2]) if self.error is not None and self.error.args[0] else ""
+
+
+class MemoryWire(Wire):
+    """A connection without a network.
+
+    :ivar server: the listener's protocol.
+    """
+
+    def __init__(self, listener: Listener, context: SSL.Context, session: SSL.Session | None) -> None:
+        super().__init__(listener, context, session)
+        self.socket = Socket(listener.memory)
+        server = listener.factory.buildProtocol(None)
+        assert isinstance(server, Protocol)
+        self.server = server
+        self.socket.protocol = server
+        server.makeConnection(self.socket)
+
+    def feed(self, data: bytes) -> None:
+        self.server.dataReceived(data)
+
+    def taken(self) -> bytes:
+        self.listener.advance(0)
+        data: bytes = self.socket.value()
+        self.socket.clear()
+        return data
+
+    def cut(self) -> None:
+        self.socket._close(ConnectionLost())
+        self.listener.advance(0)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.socket.closed
+
+    @property
+    def is_aborted(self) -> bool:
+        return self.socket.aborted
 
 
 def client_context(
