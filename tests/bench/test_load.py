@@ -86,7 +86,7 @@ class LoadTests(SynchronousTestCase):
     def test_those_who_are_cut_off_come_back(self) -> None:
         """A restart is over when all are there again."""
         with self.runner.server("mfserver", "ec") as server:
-            options = {"workload": "reconnect", "publishers": 5, "seconds": 60}
+            options = {"workload": "reconnect", "publishers": 5, "seconds": 0.1}
             with running(server, options) as load:
                 load.go()
                 server.stop()
