@@ -3,7 +3,7 @@
 #   make run  [ARGS="--auth=x509"]     start the server in the foreground; Ctrl-C ends it
 #   make test [TESTS=tests.mqtt]       run the tests
 #   make check                         all that has to pass before a change lands
-#   make fuzz  [FUZZ=3600]             fuzz MQTT for so many seconds; make test does it for a few
+#   make fuzz  [FUZZ=3600]             fuzz MQTT and TLS for so many seconds; make test does it for a few
 #   make bench [BENCH="--quick --rows 1,3"]  the server beside Mosquitto: see bench/README.rst
 #   make venv                          only the virtual environment
 #
@@ -69,7 +69,7 @@ coverage: $(VENV)/.dev
 # A failure names the number that repeats it alone: MF_FUZZ_SEED=... make fuzz
 fuzz: $(VENV)/.tested
 	@MF_FUZZ_SECONDS=$(FUZZ) $(BIN)/python -m twisted.trial --temp-directory=_trial_temp \
-	    tests.mqtt.test_fuzz tests.mqtt.test_fuzz_codec tests.adapters.test_mqtt_fuzz
+	    tests.mqtt.test_fuzz tests.mqtt.test_fuzz_codec tests.adapters.test_mqtt_fuzz tests.tls.test_fuzz
 
 # What is measured is what is installed: of the tree the bench alone is seen.
 bench: $(VENV)/.installed $(if $(findstring --plot,$(BENCH)),$(VENV)/.drawing)

@@ -201,13 +201,18 @@ class House:
 
         :raises AssertionError: somebody always has.
         """
-        quiet, end = 0, monotonic() + PATIENCE
-        while quiet < 3:
+        end, is_quiet = monotonic() + PATIENCE, False
+        while True:
+            self.turn()
+            if self.reactor.is_ready():
+                is_quiet = False
+            elif is_quiet:
+                return
+            else:
+                is_quiet = True
+                sleep(0.0002)  # what is on its way inside the system is there now
             if monotonic() > end:
                 raise AssertionError("it never rests")
-            self.turn()
-            quiet = 0 if self.reactor.is_ready() else quiet + 1
-            sleep(0.0005)
 
     def plain(self, receive_buffer: int = 0) -> socket.socket:
         """A client's socket, connected, which does not block.
