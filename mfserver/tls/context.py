@@ -218,20 +218,22 @@ class ServerContext:
             verify_dates(leaf, now)
             _verify_usage(leaf)
             between = () if self._is_issued_by_root(leaf, now) else self._verify_chain(leaf, chain, now)
-            self.verify_unrevoked(leaf, between, now)
+            self.verify_unrevoked(leaf, fingerprint(leaf.public_bytes(Encoding.DER)), between, now)
         except _UNREADABLE as error:
             raise NotAuthorized("the client certificate cannot be read") from error
         return between
 
     def verify_unrevoked(
-        self, leaf: x509.Certificate, between: Sequence[x509.Certificate], now: float
+        self, leaf: x509.Certificate, digest: bytes, between: Sequence[x509.Certificate], now: float
     ) -> None:
         """Ask whether a certificate, or an intermediate between it and its trust root, is revoked.
 
+        :param digest: the leaf's fingerprint, which who asks at every request has.
         :raises NotAuthorized: one is.
         """
         if self._revocations is not None:
-            for certificate in (leaf, *between):
+            self._revocations.check(leaf, digest, now)
+            for certificate in between:
                 self._revocations.check(certificate, fingerprint(certificate.public_bytes(Encoding.DER)), now)
 
     def _is_issued_by_root(self, leaf: x509.Certificate, now: float) -> bool:

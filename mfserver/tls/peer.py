@@ -60,6 +60,7 @@ class Peer:
         """
         self.leaf = leaf
         self.fingerprint = fingerprint(leaf.public_bytes(Encoding.DER))
+        self._not_valid_before = leaf.not_valid_before_utc.timestamp()
         self.not_valid_after = leaf.not_valid_after_utc.timestamp()
         self.tls_version = tls_version
         self._chain = tuple(chain)
@@ -124,8 +125,9 @@ class Peer:
             self._chain = self._context.verify(self.leaf, self._chain, now)
             self._verified = generation
             return
-        verify_dates(self.leaf, now)
-        self._context.verify_unrevoked(self.leaf, self._chain, now)
+        if not self._not_valid_before <= now <= self.not_valid_after:
+            verify_dates(self.leaf, now)  # which says what is wrong
+        self._context.verify_unrevoked(self.leaf, self.fingerprint, self._chain, now)
 
 
 def peer_of(transport: object) -> Peer | None:
