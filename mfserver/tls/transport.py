@@ -16,7 +16,7 @@ from select import EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from struct import pack
 from typing import Any, Final, Protocol
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, ISSLTransport
 from twisted.logger import Logger
@@ -207,8 +207,7 @@ class TLSTransport(Carried):
 
     def _handshake_failed(self, error: Exception) -> None:
         self._admission.failed(self._address, error)
-        error.__traceback__ = None  # it holds us
-        if isinstance(error, SSL.SysCallError):
+        if isinstance(_reason_of(error), ConnectionLost):
             self._close()
             return
         # OpenSSL has sent an alert. Bytes that nobody reads would make the system reset the connection, and
@@ -278,8 +277,7 @@ class TLSTransport(Carried):
                 self._watch_for(EPOLLOUT)
                 return
             except SSL.Error as error:
-                error.__traceback__ = None
-                self._lose(ConnectionLost() if isinstance(error, SSL.SysCallError) else error)
+                self._lose(_reason_of(error))
                 return
             protocol.dataReceived(data)
             if not (self._eager or len(data) == _RECORD) or not self._reading or self._state > _ENDING:
@@ -358,8 +356,7 @@ class TLSTransport(Carried):
                 self._lose(ConnectionLost())
                 return False
             except SSL.Error as error:
-                error.__traceback__ = None
-                self._lose(ConnectionLost() if isinstance(error, SSL.SysCallError) else error)
+                self._lose(_reason_of(error))
                 return False
             self._held -= sent
             self._unsent = b"" if sent == len(data) else memoryview(data)[sent:]
@@ -464,7 +461,8 @@ class TLSTransport(Carried):
             except SSL.WantWriteError:  # OpenSSL calls it sent already, and sends it when asked again
                 self._watch_for(EPOLLOUT)
                 return
-            except SSL.Error:
+            except SSL.Error as error:
+                _reason_of(error)
                 self._peer_ended = True  # there is nobody to wait for
             self._is_notified = True  # asked once more, OpenSSL would look for the peer's
         if self._peer_ended:
@@ -550,3 +548,15 @@ class TLSTransport(Carried):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None if seconds is None else self._poller.clock.callLater(seconds, call, *arguments)
+
+
+def _reason_of(error: Exception) -> Exception:
+    """What a connection is told of an error of OpenSSL's."""
+    error.__traceback__ = None  # it holds the connection
+    if not isinstance(error, SSL.SysCallError):
+        return error
+    # pyOpenSSL may leave it in the list of errors that all connections of a thread share, and the next one's
+    # would be read with it. Whatever fails empties the list.
+    with suppress(crypto.Error):
+        crypto.load_certificate(crypto.FILETYPE_ASN1, b"")
+    return ConnectionLost()
