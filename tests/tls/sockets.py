@@ -408,6 +408,25 @@ class SocketCase(SynchronousTestCase):
         client = self.house.connect(self.client_context(), receive_buffer=receive_buffer)
         return client, client.handshake()
 
+    def full(self) -> tuple[Client, Guest, int]:
+        """A network that takes not one byte more, though nothing of ours waits, and how many it has."""
+        client, guest = self._narrow()
+        fitting = -1
+        while not guest.wire._held:
+            guest.wire.write(bytes(1000))
+            self.house.reactor.advance(0)
+            fitting += 1
+        client, guest = self._narrow()
+        for _ in range(fitting):
+            guest.wire.write(bytes(1000))
+            self.house.reactor.advance(0)
+        self.assertEqual(guest.wire._held, 0)
+        return client, guest, fitting * 1000
+
+    def _narrow(self) -> tuple[Client, Guest]:
+        client = self.house.pair(self.client_context(), 5000)
+        return client, client.handshake()
+
     def lost(self, guest: Guest) -> type[BaseException]:
         """Why the connection ended; it did once."""
         [reason] = guest.lost

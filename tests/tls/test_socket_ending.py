@@ -165,29 +165,26 @@ class CloseTests(SocketCase):
 
     def test_full_network(self) -> None:
         """close_notify leaves even where the last record just filled the system's buffer."""
-        client, guest = self.narrow()
-        fitting = -1
-        while not guest.wire._held:
-            guest.wire.write(bytes(1000))
-            self.house.reactor.advance(0)
-            fitting += 1
-        client, guest = self.narrow()
-        for _ in range(fitting):
-            guest.wire.write(bytes(1000))
-            self.house.reactor.advance(0)
-        self.assertEqual(guest.wire._held, 0)
+        client, guest, sent = self.full()
         guest.wire.loseConnection()
         self.house.rest()
         self.assertFalse(guest.wire._is_notified)
         self.house.until(client.is_over)
-        self.assertEqual((len(client.received), client.ending), (fitting * 1000, "close_notify"))
+        self.assertEqual((len(client.received), client.ending), (sent, "close_notify"))
         client.close()
-        self.house.until(lambda: guest.lost)
+        self.house.until(guest.is_lost)
         self.assertEqual(self.lost(guest), ConnectionDone)
 
-    def narrow(self) -> tuple[Client, Guest]:
-        client = self.house.pair(self.client_context(), 5000)
-        return client, client.handshake()
+    def test_full_network_when_the_peer_closes(self) -> None:
+        """Our answer to close_notify waits for room, and is not given up when it is asked for again."""
+        client, guest, sent = self.full()
+        client.close()
+        self.house.rest()
+        self.assertEqual(guest.lost, [])
+        guest.wire.loseConnection()
+        self.house.until(client.is_over)
+        self.assertEqual((len(client.received), client.ending), (sent, "close_notify"))
+        self.assertEqual(self.lost(guest), ConnectionDone)
 
 
 def say_goodbye(guest: Guest) -> None:

@@ -415,6 +415,17 @@ class LimitTests(SocketCase):
         self.house.reactor.advance(11)
         self.assertEqual(self.limit.total, 0)
 
+    def test_who_stays_after_the_alert(self) -> None:
+        """It has a second to read why it failed, then its socket is closed."""
+        client = self.house.connect(self.client_context())
+        client.put(b"GET / HTTP/1.1\r\n\r\n")
+        self.house.until(client.is_over)
+        self.house.reactor.advance(0.9)
+        self.house.rest()
+        self.assertEqual(self.limit.total, 1)
+        self.house.reactor.advance(0.2)
+        self.assertEqual(self.limit.total, 0)
+
     def test_the_reactor_ends(self) -> None:
         for _ in range(3):
             self.house.connect(self.client_context()).handshake()

@@ -2,6 +2,7 @@
 
 from functools import partial
 from time import sleep
+from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionLost
@@ -180,9 +181,37 @@ class OldMessageTests(SocketCase):
                 self.assertLess(connection.steps, 400)
         self.assertEqual({kind for kind, _ in self.house.reports}, {"a TLS client shakes hands without end"})
 
+    def test_full_network(self) -> None:
+        """An alert that has to wait for room keeps nobody from being heard."""
+        client, guest, _ = self.full()
+        writer = OldWriter(client.connection)
+        hello = b"\x01\x00\x00\x20" + bytes(32)
+        client.put(writer.record(HANDSHAKE, hello) + writer.record(APPLICATION, b"hello"))
+        self.house.rest()
+        client.read()
+        self.house.until(partial(guest.has_received, b"hello"))
+        self.assertEqual(guest.lost, [])
+
     def made(self, client: Client) -> bool:
         client.read()
         return client.connection.get_state_string() == b"SSL negotiation finished successfully"
+
+
+class Reluctant:
+    """OpenSSL's connection, which wants to write when it is first asked to read."""
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self.connection = connection
+        self.asked = 0
+
+    def recv(self, size: int) -> bytes:
+        self.asked += 1
+        if self.asked == 1:
+            raise SSL.WantWriteError
+        return self.connection.recv(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
 
 
 class ReadTests(SocketCase):
@@ -280,6 +309,17 @@ class ReadTests(SocketCase):
         self.wire.resumeProducing()
         self.house.rest()
         self.assertFalse(self.house.reactor.is_ready())
+
+    def test_reading_that_has_to_write_first(self) -> None:
+        """OpenSSL may want to answer before it reads on: it is asked again when there is room."""
+        wire: Any = self.wire
+        wire._tls = Reluctant(wire._tls)
+        self.client.send(b"hello")
+        self.house.until(partial(self.guest.has_received, b"hello"))
+        self.house.rest()
+        self.assertFalse(self.house.reactor.is_ready())
+        self.client.send(b", again")
+        self.house.until(partial(self.guest.has_received, b"hello, again"))
 
     def test_spurious_calls(self) -> None:
         """An event that is not true does no harm: nothing is read, nothing is lost."""
