@@ -4,7 +4,7 @@ import select
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
@@ -12,10 +12,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mfserver.tls.transport import TLSTransport
+from mfserver.tls.watching import ShakesHands, Watched
 from mfserver.turn import Turn
 
-__all__ = ["Poller", "Watched"]
+__all__ = ["Poller"]
 
 #: Sockets that are looked at in one turn of the reactor. Who waits is first in the next one (epoll(7)).
 _MOST: Final = 128
@@ -24,18 +24,6 @@ _SLICE: Final = 0.002
 #: Handshakes that wait for us; while there are more, nobody new is accepted: they wait in the system's
 #: backlog, where no deadline of ours runs.
 _MOST_HANDSHAKES: Final = 64
-
-
-class Watched(Protocol):
-    """What stands behind a descriptor."""
-
-    fd: int
-
-    def ready(self, events: int) -> None:
-        """Something of what it waits for, or an error or a hang-up, is there."""
-
-    def lose(self, error: BaseException) -> None:
-        """It is over."""
 
 
 @implementer(IReadDescriptor)
@@ -60,7 +48,7 @@ class Poller:
         self._monotonic = monotonic
         self._epoll: select.epoll | None = None
         self._watched: dict[int, Watched] = {}
-        self._handshakes: deque[TLSTransport] = deque()
+        self._handshakes: deque[ShakesHands] = deque()
         self._next_handshakes: IDelayedCall | None = None
 
     @property
@@ -138,7 +126,7 @@ class Poller:
 
     # --- handshakes -----------------------------------------------------------------------------------------
 
-    def handshake_soon(self, transport: TLSTransport) -> None:
+    def handshake_soon(self, transport: ShakesHands) -> None:
         """Call ``handshake`` when it is its turn among all that shake hands.
 
         A handshake takes milliseconds of computing. A storm of them is worked off a slice a turn, and between

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from select import EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from struct import pack
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from OpenSSL import SSL, crypto
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -29,9 +29,9 @@ from mfserver.tls.admission import Admission
 from mfserver.tls.carrier import Carried
 from mfserver.tls.context import ServerConnection
 from mfserver.tls.peer import IPeerTransport, Peer
-from mfserver.turn import Turn
+from mfserver.tls.watching import IPoller
 
-__all__ = ["IPoller", "TLSTransport", "LINGER"]
+__all__ = ["TLSTransport", "LINGER"]
 
 #: Seconds that a connection which was told to close has for sending the rest and for the peer's own
 #: close_notify; then it is aborted.
@@ -59,25 +59,6 @@ _ENDING: Final = 2  # our close_notify is sent, the peer's is awaited
 _DRAINING: Final = 3  # the handshake failed; OpenSSL's alert is on its way
 _ABORTED: Final = 4  # to be closed when the turn ends
 _CLOSED: Final = 5
-
-
-class IPoller(Protocol):
-    """What a transport needs of who watches its socket."""
-
-    turn: Turn
-    clock: Any
-
-    def watch(self, transport: "TLSTransport", events: int) -> None:
-        """Call ``ready`` when one of these comes; errors and hang-ups always come."""
-
-    def watch_for(self, transport: "TLSTransport", events: int) -> None:
-        """The same, from now on for other events."""
-
-    def forget(self, transport: "TLSTransport") -> None:
-        """Call it no more: the descriptor is about to be closed."""
-
-    def handshake_soon(self, transport: "TLSTransport") -> None:
-        """Call ``handshake`` when it is its turn among all that shake hands."""
 
 
 @implementer(ISSLTransport, IConsumer, IPushProducer, IPeerTransport)
@@ -445,7 +426,6 @@ class TLSTransport(Carried):
         self.disconnecting = True
         self._state = _ABORTED
         self._reason = reason
-        self._drop_waiting()
         self._watch_for(0)
         self._turn.add_transport(self)
 
@@ -499,7 +479,7 @@ class TLSTransport(Carried):
                 carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         carrier.close()
         self.fd = -1
-        self._drop_waiting()
+        self._waiting, self._unsent, self._held = [], b"", 0
         self.connected = False
         self.disconnecting = True
         producer, protocol, reason = self._producer, self._protocol, self._reason
@@ -517,11 +497,6 @@ class TLSTransport(Carried):
             self._log.failure("a protocol failed to hear that its connection is lost")
         if self._on_close is not None:
             self._on_close(self._address)
-
-    def _drop_waiting(self) -> None:
-        self._waiting = []
-        self._unsent = b""
-        self._held = 0
 
     # --- what Twisted's transports can be asked -------------------------------------------------------------
 

@@ -227,10 +227,11 @@ class House:
         carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return carrier
 
-    def pair(self, context: SSL.Context, send_buffer: int) -> "Client":
+    def pair(self, context: SSL.Context, send_buffer: int, is_full: bool = False) -> "Client":
         """A client on a pair of Unix sockets, which take a record as a whole or not at all.
 
         :param send_buffer: bytes that the system keeps for the server's end.
+        :param is_full: there is no room in them; the client has to take so many bytes first as its ``ahead``.
         """
         ours, theirs = socket.socketpair()
         for one in (ours, theirs):
@@ -238,6 +239,9 @@ class House:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         TLSTransport(ours, IPv4Address("TCP", "127.0.0.1", 1), self.port._admission, self.poller)
         client = Client(self, theirs, context, None)
+        with suppress(BlockingIOError):
+            while is_full:
+                client.ahead += ours.send(bytes(100))
         self.clients.append(client)
         return client
 
@@ -275,6 +279,7 @@ class Client:
             self.connection.set_session(session)
         self.received = bytearray()
         self.ending = ""
+        self.ahead = 0
         self._unsent = b""
 
     @property

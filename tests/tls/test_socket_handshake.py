@@ -248,6 +248,17 @@ class DeadlineTests(SocketCase):
         client.send(b"still here")
         self.house.until(partial(guest.has_received, b"still here"))
 
+    def test_no_room_for_our_part(self) -> None:
+        """The handshake waits for a client that does not read, without work, and goes on when it does."""
+        client = self.house.pair(self.client_context(), 5000, is_full=True)
+        client.hello()
+        self.house.rest()
+        self.assertFalse(self.house.reactor.is_ready())
+        while client.ahead:
+            client.ahead -= len(client.socket.recv(client.ahead))
+        self.house.until(lambda: client.read() or self.house.guests.made)
+        self.assertEqual(self.context.handshakes_failed, 0)
+
     def test_gone_before(self) -> None:
         """Closed or reset before a byte, or in the middle: counted, told once, nothing left behind."""
         ways = (Client.reset, lambda client: client.socket.close(), lambda client: client.hello())
