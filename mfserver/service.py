@@ -106,6 +106,7 @@ class MainfluxService(MultiService):
         self._limit = ConnectionLimit(settings.max_connections, settings.max_connections_per_address)
         self._repeats = Repeats(reactor)
         self._turn = Turn(reactor)
+        self._is_prepared = False
         held = max(_MAX_HELD, 64 * settings.max_message)
         self._budget = Budget(held, held // 4)
         self._ports: dict[str, IListeningPort] = {}
@@ -124,10 +125,13 @@ class MainfluxService(MultiService):
             self._prepare()
         except ConfigurationError as error:
             self._give_up(error)
+        self._is_prepared = True
         super().privilegedStartService()
 
     def startService(self) -> None:
         """Open the database. Clients are answered from here on."""
+        if not self._is_prepared:  # ``twist``, unlike ``twistd``, has no privileges to drop in between
+            self.privilegedStartService()
         try:
             self._store.open()
             kept = self._store.sessions.load()

@@ -302,8 +302,8 @@ class EndTests(StartingTestCase):
             for wire in (over, idle, half):
                 self.assertTrue(wire.is_closed())
 
-    def check_end(self, *signals: int) -> None:
-        server = RunningServer(data_dir=self.data_dir())
+    def check_end(self, *signals: int, command: Sequence[str] | None = None) -> None:
+        server = RunningServer(data_dir=self.data_dir(), command=command)
         self.addCleanup(server.stop)
         server.start()
         started = time.monotonic()
@@ -327,6 +327,10 @@ class EndTests(StartingTestCase):
     def test_sigterm_twice(self) -> None:
         """A second signal does not make a mess of the first one's work."""
         self.check_end(signal.SIGTERM, signal.SIGTERM)
+
+    def test_twist(self) -> None:
+        """Twisted's other runner begins and ends it, too."""
+        self.check_end(signal.SIGTERM, command=(sys.executable, "-m", "twisted", "mainflux"))
 
 
 class DaemonTests(SynchronousTestCase):
