@@ -7,6 +7,7 @@ from functools import partial
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
 
 from mfserver.tls.transport import LINGER
 from tests.tls.sockets import Client, Guest, House, SocketCase
@@ -487,7 +488,10 @@ class StopTests(SocketCase):
         for reader in list(house.reactor.readers):
             reader.doRead()
             reader.doRead()
-        house.close()
+        self.assertEqual(len([call for call in house.reactor.getDelayedCalls() if call.getTime() == 0]), 1)
+        house.poller.connectionLost(Failure(ConnectionDone()))
+        for client in house.clients:
+            client.socket.close()
         self.assertEqual((house.reactor.readers, house.reactor.getDelayedCalls()), ([], []))
 
     def test_only_while_there_is_something(self) -> None:

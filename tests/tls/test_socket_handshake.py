@@ -530,8 +530,28 @@ class PortTests(SocketCase):
         for _ in range(20):
             client = self.house.connect(self.client_context())
             client.reset()
+        port: Any = self.house.port
+        port._bound = Interrupted(port._bound)
         _client, guest = self.connect()
         self.assertEqual(guest.lost, [])
+        self.assertEqual(self.house.reports[20:], [])
+
+
+class Interrupted:
+    """A listening socket whose first newcomer was gone before it was accepted."""
+
+    def __init__(self, bound: socket.socket) -> None:
+        self.bound = bound
+        self.asked = 0
+
+    def accept(self) -> Any:
+        self.asked += 1
+        if self.asked == 1:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "gone")
+        return self.bound.accept()
+
+    def close(self) -> None:
+        self.bound.close()
 
 
 class NoDescriptors:
