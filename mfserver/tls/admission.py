@@ -2,9 +2,10 @@
 
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
 
@@ -13,7 +14,7 @@ from mfserver.errors import NotAuthorized
 from mfserver.tls.context import ServerConnection, ServerContext
 from mfserver.tls.peer import Peer
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "reason_of"]
 
 
 class Admission:
@@ -99,6 +100,18 @@ class Admission:
         """Count a refusal of our own records, and tell of it."""
         self.context.peers_refused += 1
         self.report("a client certificate was refused after the handshake", f"{_host(address)}: {error}")
+
+
+def reason_of(error: Exception) -> Exception:
+    """What a connection is told of an error of OpenSSL's: the same, or ``ConnectionLost``."""
+    error.__traceback__ = None  # it holds the connection
+    if not isinstance(error, SSL.SysCallError):
+        return error
+    # pyOpenSSL may leave it in the list of errors that all connections of a thread share, and the next one's
+    # would be read with it. Whatever fails empties the list.
+    with suppress(crypto.Error):
+        crypto.load_certificate(crypto.FILETYPE_ASN1, b"")
+    return ConnectionLost()
 
 
 def _host(address: IAddress | None) -> str:

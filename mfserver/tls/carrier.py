@@ -1,4 +1,4 @@
-"""What Twisted's transports can be asked about their socket."""
+"""What Twisted's TLS transports can be asked about their socket and its TLS."""
 
 import socket
 from typing import Any
@@ -6,21 +6,24 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 
+from mfserver.tls.context import ServerConnection
+
 __all__ = ["Carried", "address_of"]
 
 
 class Carried:
-    """Something on a connected TCP socket.
+    """TLS on a connected socket.
 
     :ivar fd: the socket's descriptor; -1 once it is closed.
     """
 
-    __slots__ = ("_address", "_carrier", "fd")
+    __slots__ = ("_address", "_carrier", "_tls", "fd")
 
-    def __init__(self, carrier: socket.socket, address: IAddress) -> None:
+    def __init__(self, carrier: socket.socket, address: IAddress, tls: ServerConnection) -> None:
         self.fd = carrier.fileno()
         self._carrier = carrier
         self._address = address
+        self._tls: ServerConnection | None = tls
 
     def fileno(self) -> int:
         """The descriptor; -1 once it is closed."""
@@ -29,6 +32,14 @@ class Carried:
     def logPrefix(self) -> str:
         """What Twisted logs."""
         return "TLS"
+
+    def getHandle(self) -> ServerConnection | None:
+        """OpenSSL's connection; None once it is closed. Do not keep it."""
+        return self._tls
+
+    def getPeerCertificate(self) -> Any:
+        """The certificate that the peer showed, as pyOpenSSL's; None without one."""
+        return self._tls.get_peer_certificate() if self._tls is not None else None
 
     def getPeer(self) -> Any:
         """The peer's address."""

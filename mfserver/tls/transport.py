@@ -16,7 +16,7 @@ from select import EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from struct import pack
 from typing import Any, Final
 
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, ISSLTransport
 from twisted.logger import Logger
@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from mfserver.address import network
 from mfserver.errors import NotAuthorized
-from mfserver.tls.admission import Admission
+from mfserver.tls.admission import Admission, reason_of
 from mfserver.tls.carrier import Carried
 from mfserver.tls.context import ServerConnection
 from mfserver.tls.peer import IPeerTransport, Peer
@@ -76,32 +76,11 @@ class TLSTransport(Carried):
     TLS = True
 
     __slots__ = (
-        "_admission",
-        "_eager",
-        "_events",
-        "_held",
-        "_is_notified",
-        "_is_paused",
-        "_on_close",
-        "_peer_ended",
-        "_poller",
-        "_producer",
-        "_protocol",
-        "_reading",
-        "_reads",
-        "_reason",
-        "_state",
-        "_streaming",
-        "_timer",
-        "_tls",
-        "_turn",
-        "_unsent",
-        "_waiting",
-        "connected",
-        "disconnecting",
-        "negotiatedProtocol",
-        "peer",
-    )
+        "_admission", "_eager", "_events", "_held", "_is_notified", "_is_paused", "_on_close",
+        "_peer_ended", "_poller", "_producer", "_protocol", "_reading", "_reads", "_reason", "_state",
+        "_streaming", "_timer", "_turn", "_unsent", "_waiting", "connected", "disconnecting",
+        "negotiatedProtocol", "peer",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -117,7 +96,7 @@ class TLSTransport(Carried):
         :param address: the peer's.
         :param on_close: called once with the address, when the socket is closed.
         """
-        super().__init__(carrier, address)
+        super().__init__(carrier, address, admission.connection(carrier))
         self.peer: Peer | None = None
         self.negotiatedProtocol: bytes | None = None
         self.connected = True
@@ -126,7 +105,6 @@ class TLSTransport(Carried):
         self._poller = poller
         self._turn = poller.turn
         self._on_close = on_close
-        self._tls: ServerConnection | None = admission.connection(carrier)
         self._protocol: Any = None
         self._state = _HANDSHAKING
         self._reason: BaseException | None = None
@@ -188,7 +166,7 @@ class TLSTransport(Carried):
 
     def _handshake_failed(self, error: Exception) -> None:
         self._admission.failed(self._address, error)
-        if isinstance(_reason_of(error), ConnectionLost):
+        if isinstance(reason_of(error), ConnectionLost):
             self._close()
             return
         # OpenSSL has sent an alert. Bytes that nobody reads would make the system reset the connection, and
@@ -258,7 +236,7 @@ class TLSTransport(Carried):
                 self._watch_for(EPOLLOUT)
                 return
             except SSL.Error as error:
-                self._lose(_reason_of(error))
+                self._lose(reason_of(error))
                 return
             protocol.dataReceived(data)
             if not (self._eager or len(data) == _RECORD) or not self._reading or self._state > _ENDING:
@@ -337,7 +315,7 @@ class TLSTransport(Carried):
                 self._lose(ConnectionLost())
                 return False
             except SSL.Error as error:
-                self._lose(_reason_of(error))
+                self._lose(reason_of(error))
                 return False
             self._held -= sent
             self._unsent = b"" if sent == len(data) else memoryview(data)[sent:]
@@ -442,7 +420,7 @@ class TLSTransport(Carried):
                 self._watch_for(EPOLLOUT)
                 return
             except SSL.Error as error:
-                _reason_of(error)
+                reason_of(error)
                 self._peer_ended = True  # there is nobody to wait for
             self._is_notified = True  # asked once more, OpenSSL would look for the peer's
         if self._peer_ended:
@@ -498,16 +476,6 @@ class TLSTransport(Carried):
         if self._on_close is not None:
             self._on_close(self._address)
 
-    # --- what Twisted's transports can be asked -------------------------------------------------------------
-
-    def getHandle(self) -> ServerConnection | None:
-        """OpenSSL's connection; None once it is closed. Do not keep it."""
-        return self._tls
-
-    def getPeerCertificate(self) -> Any:
-        """The certificate that the peer showed, as pyOpenSSL's; None without one."""
-        return self._tls.get_peer_certificate() if self._tls is not None else None
-
     # --- small parts ----------------------------------------------------------------------------------------
 
     def _watch_for(self, events: int, again: bool = False) -> None:
@@ -523,15 +491,3 @@ class TLSTransport(Carried):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None if seconds is None else self._poller.clock.callLater(seconds, call, *arguments)
-
-
-def _reason_of(error: Exception) -> Exception:
-    """What a connection is told of an error of OpenSSL's."""
-    error.__traceback__ = None  # it holds the connection
-    if not isinstance(error, SSL.SysCallError):
-        return error
-    # pyOpenSSL may leave it in the list of errors that all connections of a thread share, and the next one's
-    # would be read with it. Whatever fails empties the list.
-    with suppress(crypto.Error):
-        crypto.load_certificate(crypto.FILETYPE_ASN1, b"")
-    return ConnectionLost()
