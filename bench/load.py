@@ -4,44 +4,25 @@ import contextlib
 import functools
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from bench.errors import BenchError, Missing
+from bench.compiler import compile_program
+from bench.errors import BenchError
 from bench.process import cores, pin
 from bench.servers import Server
 
 __all__ = ["Load", "compile_load", "running"]
 
-_HERE = Path(__file__).resolve().parent
-_PROGRAM = _HERE.parent / "build" / "bench" / "load"
-
 
 def compile_load() -> Path:
-    """Compile the load generator where its sources are newer. :return: the program.
+    """Compile the load generator. :return: the program.
 
     :raises Missing: there is no compiler, or no OpenSSL to compile with.
     """
-    sources = [_HERE / name for name in ("load.c", "options.c", "wire.c")]
-    newest = max(path.stat().st_mtime for path in (*sources, _HERE / "load.h"))
-    if _PROGRAM.exists() and _PROGRAM.stat().st_mtime >= newest:
-        return _PROGRAM
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise Missing("there is no C compiler (Debian: apt-get install gcc libc6-dev libssl-dev)")
-    _PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    new = _PROGRAM.with_suffix(f".{os.getpid()}")
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(new), *map(str, sources), "-lssl", "-lcrypto"]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
-    if "openssl/ssl.h" in done.stderr or "-lssl" in done.stderr:
-        raise Missing("OpenSSL's headers are not installed (Debian: apt-get install libssl-dev)")
-    if done.returncode:
-        raise BenchError(f"the load generator does not compile:\n{done.stderr}")
-    new.replace(_PROGRAM)
-    return _PROGRAM
+    return compile_program("load", "load.c", "options.c", "wire.c")
 
 
 class Load:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.certificates import THING_KEY, Certificates
+from bench.compiler import compile_program
 from bench.errors import BenchError, Missing
 from bench.process import cores, cpu_seconds, memory_kib, pin
 
-__all__ = ["Mfserver", "Mosquitto", "Nats", "Amqtt", "Server", "SERVERS"]
+__all__ = ["Mfserver", "Mosquitto", "Nats", "Amqtt", "Floor", "Server", "SERVERS"]
 
 _START_SECONDS = 30.0
 
@@ -301,4 +302,28 @@ class Amqtt(_OtherServer):
         return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(self.home / "amqtt.yaml")]
 
 
-SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (Mfserver, Mosquitto, Nats, Amqtt)}
+class Floor(_OtherServer):
+    """One loop in C that only acknowledges and hands on: what no server over OpenSSL can be cheaper than."""
+
+    name = "floor"
+
+    @classmethod
+    def look(cls) -> None:
+        """Compile it."""
+        cls._find()
+
+    @classmethod
+    def _find(cls) -> str:
+        return str(compile_program("floor", "floor.c"))
+
+    def command(self) -> Sequence[str]:
+        """All that it wants to know."""
+        files = self.certificates
+        return [
+            self._find(),
+            str(self.ports["mqtts"]),
+            *map(str, (files.server, files.server_key, files.ca)),
+        ]
+
+
+SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (Mfserver, Mosquitto, Nats, Amqtt, Floor)}
