@@ -22,8 +22,8 @@ from tests.builds import pure_only
 from tests.cred.fakes import House, alices_thing
 
 _README = Path(__file__).resolve().parents[1] / "README.rst"
-#: The wire in memory is no listener.
-_BELOW_THE_WIRE = "mfserver.tls.listen"
+#: The wire in memory has no TLS.
+_BELOW_THE_WIRE = "mfserver.tls.transport:TLSTransport.ready"
 #: No call, but a look into the set that it gave the thing.
 _A_LOOK = "mfserver.cred.access"
 _TOPIC = "channels/c/messages/a"
