@@ -55,7 +55,7 @@ class Carried:
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Send small segments at once; our listeners' connections do already."""
-        if self.fd >= 0 and not enabled:
+        if self.fd >= 0:
             self._carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:

@@ -376,10 +376,7 @@ class TLSTransport(Carried):
 
     def loseConnection(self) -> None:
         """Send what was written, then close_notify, and wait for the peer's, all within :data:`LINGER`."""
-        if self.disconnecting or not self.connected:
-            return
-        if self._state != _OPEN:
-            self.abortConnection()
+        if self.disconnecting or self._state != _OPEN:
             return
         self.disconnecting = True
         self._set_timer(LINGER, self._abort, ConnectionAborted())
@@ -396,9 +393,8 @@ class TLSTransport(Carried):
     def _abort(self, reason: BaseException) -> None:
         if self._state >= _ABORTED:
             return
-        if self._state in (_HANDSHAKING, _DRAINING):
-            if self._state == _HANDSHAKING:
-                self._admission.failed(self._address, reason)
+        if self._state == _HANDSHAKING:
+            self._admission.failed(self._address, reason)
             self._close(reset=True)
             return
         self.disconnecting = True

@@ -261,6 +261,7 @@ class ReadTests(SocketCase):
         self.wire.pauseProducing()
         self.client.send(b"wait")
         self.house.rest()
+        self.wire.ready(1)  # as it may be called in the turn of the pause
         self.assertFalse(self.house.reactor.is_ready())
         self.assertEqual(self.guest.received, b"")
         self.wire.resumeProducing()
@@ -330,14 +331,20 @@ class ReadTests(SocketCase):
         self.house.rest()
         self.assertEqual((self.guest.received, self.guest.lost), (b"", []))
 
-    def test_exporters_of_the_handshake(self) -> None:
-        """Who it is can be asked as long as it lasts."""
+    def test_questions(self) -> None:
+        """Who it is, and how the socket is set, can be asked as long as it lasts."""
         client = self.house.connect(self.client_context(self.authority.client()))
         guest: Guest = client.handshake()
         self.assertIsNotNone(guest.wire.getPeerCertificate())
         self.assertEqual(guest.wire.getHost().port, self.house.port.getHost().port)
         self.assertEqual(guest.wire.getPeer().port, client.socket.getsockname()[1])
         self.assertTrue(guest.wire.getTcpNoDelay() and guest.wire.getTcpKeepAlive())
+        guest.wire.setTcpNoDelay(False)
+        guest.wire.setTcpKeepAlive(False)
+        self.assertFalse(guest.wire.getTcpNoDelay() or guest.wire.getTcpKeepAlive())
+        guest.wire.setTcpNoDelay(True)
+        self.assertTrue(guest.wire.getTcpNoDelay())
+        self.assertEqual((guest.wire.fileno(), guest.wire.logPrefix()), (guest.wire.fd, "TLS"))
 
 
 class OldReadTests(ReadTests):
