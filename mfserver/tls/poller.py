@@ -110,6 +110,8 @@ class Poller:
                     found.lose(error)
         finally:
             turn.end()
+            if self._handshakes:
+                self._shake_hands_soon()
 
     def fileno(self) -> int:
         """The descriptor of all."""
@@ -133,8 +135,13 @@ class Poller:
         two slices live connections are read and written.
         """
         self._handshakes.append(transport)
+
+    def _shake_hands_soon(self) -> None:
         if self._next_handshakes is None:
             self._next_handshakes = self._reactor.callLater(0, self._shake_hands)
+        elif self._next_handshakes.getTime() > self._reactor.seconds():
+            # Somebody set the clock back: without this nobody is let in before that time has come again.
+            self._next_handshakes.reset(0)
 
     def _shake_hands(self) -> None:
         self._next_handshakes = None
@@ -149,4 +156,4 @@ class Poller:
             if self._monotonic() >= until:
                 break
         if self._handshakes:
-            self._next_handshakes = self._reactor.callLater(0, self._shake_hands)
+            self._shake_hands_soon()

@@ -366,6 +366,21 @@ class StormTests(SocketCase):
         client.read()
         return client.connection.get_state_string() == b"SSL negotiation finished successfully"
 
+    def test_clock_set_back(self) -> None:
+        """Nobody waits until it is that late again."""
+        house = self.open()
+        for waiting in (1, 70):  # so many that nobody new is accepted
+            house.reactor.advance(7200)
+            clients = self.storm(waiting, house)
+            for _ in range(10):
+                house.poller.doRead()
+            self.assertEqual(house.poller.is_busy, waiting == 70)
+            house.reactor.rightNow -= 3600.0
+            house.connect(self.client_context()).handshake()
+            for client in clients:
+                client.reset()
+            house.rest()
+
     def test_those_that_are_gone_cost_nothing(self) -> None:
         """Who hung up while it waited is dropped without computing."""
         house = self.open()
