@@ -128,6 +128,7 @@ class Listener:
 
     def close(self) -> None:
         """Leave nothing behind."""
+        self.stop()
 
 
 class Wire:
