@@ -26,10 +26,22 @@ from mfserver.turn import Turn
 from tests.tls.pki import Authority, Identity, server_context
 from tests.tls.wire import client_context
 
-__all__ = ["Client", "Guest", "Guests", "House", "Reactor", "SocketCase"]
+__all__ = ["GARBAGE", "Client", "Guest", "Guests", "House", "Reactor", "SocketCase"]
 
 #: Seconds of the real clock in which a test's peers have to be done; a busy machine needs some.
 PATIENCE = 20.0
+#: Bytes that are no TLS, or end where they should not.
+GARBAGE = (
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04test",
+    bytes(1000),
+    b"\x16\x03\x01\xff\xff",
+    b"\x16\x03\x01\x00\x00" * 100,
+    b"\x14\x03\x03\x00\x01\x01" * 100,
+    b"\x15\x03\x03\x00\x02\x02\x28",
+    b"\x17\x03\x03\x00\x01x",
+    b"\x80\x2e\x01\x03\x01",
+)
 
 
 class Reactor(Clock):
