@@ -93,6 +93,12 @@ class ILiveConnection(Interface):
         """The thing may not use this channel any more. Its deliveries have fallen silent already."""
 
 
+class ICounted(Interface):
+    """A protocol that tells itself when its connection is over."""
+
+    released: Callable[[], None] | None = Attribute("Called once, at the end; None where nobody counts it.")
+
+
 # --- the way of a message -------------------------------------------------------------------------------
 
 

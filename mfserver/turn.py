@@ -1,6 +1,6 @@
 """One write per connection and reactor turn."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -28,7 +28,7 @@ class Turn:
     :param reactor: an ``IReactorTime``.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor

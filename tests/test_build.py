@@ -1,7 +1,9 @@
 """Which build runs: every test run proves that it is about the one that was asked for."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import ModuleInfo, walk_packages
 from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,27 +13,41 @@ from mfserver.build import BUILD, MYPYC, PURE, build_of
 from tests.builds import EXPECTED
 
 ROOT = Path(mfserver.__file__).parent
-HOT = (
-    "message",
-    "topic",
-    "routing.tree",
-    *(f"mqtt.{path.stem}" for path in sorted(ROOT.glob("mqtt/[!_]*.py"))),
-)
+#: The whole way of a message.
+HOT = {
+    "mfserver.budget",
+    "mfserver.message",
+    "mfserver.topic",
+    "mfserver.turn",
+    *(f"mfserver.adapters.{path.stem}" for path in ROOT.glob("adapters/mqtt*.py") if path.stem != "mqtt_ws"),
+    *(f"mfserver.mqtt.{path.stem}" for path in ROOT.glob("mqtt/[!_]*.py")),
+    "mfserver.routing.bounds",
+    "mfserver.routing.bus",
+    "mfserver.routing.feeding",
+    "mfserver.routing.journal",
+    "mfserver.routing.queue",
+    "mfserver.routing.reading",
+    "mfserver.routing.router",
+    "mfserver.routing.session",
+    "mfserver.routing.shared",
+    "mfserver.routing.tree",
+}
 
 
 class BuildTests(SynchronousTestCase):
     """MFSERVER_MYPYC=1 asks for the compiled build."""
 
     def test_the_build_that_runs_is_the_one_that_was_asked_for(self) -> None:
-        """All hot modules are compiled, or none is."""
-        self.assertGreater(len(HOT), 15)
-        found = {name: build_of(import_module(f"mfserver.{name}")) for name in HOT}
-        self.assertEqual(dict.fromkeys(HOT, EXPECTED), found)
+        """All hot modules are compiled and no other one is, or none is."""
+        compiled = {module.name for module in walk_packages([str(ROOT)], "mfserver.") if _is_compiled(module)}
+        self.assertEqual(HOT if EXPECTED == MYPYC else set(), compiled)
+        self.assertGreater(len(HOT), 35)
         self.assertEqual(EXPECTED, BUILD)
 
-    def test_what_is_not_hot_is_never_compiled(self) -> None:
-        for name in ("errors", "routing.router", "adapters.mqtt", "mqtt"):
-            self.assertEqual(PURE, build_of(import_module(f"mfserver.{name}")), name)
+    def test_what_is_compiled_is_what_runs(self) -> None:
+        """Each hot module is loaded from what was compiled."""
+        found = {name: build_of(import_module(name)) for name in HOT}
+        self.assertEqual(dict.fromkeys(HOT, EXPECTED), found)
 
     def test_where_a_module_was_loaded_from_tells(self) -> None:
         for path, build in (
@@ -40,3 +56,10 @@ class BuildTests(SynchronousTestCase):
             ("/x/message.cpython-311-x86_64-linux-gnu.so", MYPYC),
         ):
             self.assertEqual(build, build_of(SimpleNamespace(__file__=path)), path)
+
+
+def _is_compiled(module: ModuleInfo) -> bool:
+    """Whether Python would load machine code for it."""
+    spec = find_spec(module.name)
+    assert spec is not None
+    return build_of(SimpleNamespace(__file__=spec.origin)) == MYPYC

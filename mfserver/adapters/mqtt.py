@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Final
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.interfaces import IDelayedCall, ILoggingContext, IProtocol, IPushProducer
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mfserver.adapters.mqtt_client import MQTTClient
 from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
@@ -18,7 +18,7 @@ from mfserver.adapters.mqtt_unread import SLICE, Unread
 from mfserver.address import network
 from mfserver.budget import Budget
 from mfserver.errors import MFServerError, Overloaded
-from mfserver.interfaces import IAuthenticator, ILiveConnection, IPeer
+from mfserver.interfaces import IAuthenticator, ICounted, ILiveConnection, IPeer
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import (
@@ -117,26 +117,28 @@ class _Factory(ServerFactory):
     def __init__(self, adapter: MQTTAdapter) -> None:
         self._adapter = adapter
 
-    def buildProtocol(self, addr: Any) -> "MQTTProtocol":
+    def buildProtocol(self, addr: Any) -> Any:
         return MQTTProtocol(self._adapter)
 
     def logPrefix(self) -> str:
         return "mqtt"
 
 
-@implementer(ILiveConnection, IPushProducer)
-class MQTTProtocol(Protocol):
+class MQTTProtocol:
     """One client's network connection.
 
     :param peer: the client certificate, where the transport below is not the one that carries TLS.
     :param by_browser: a page in a browser may have opened it.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     transport: Any
+    _connection: Connection
+    _address: str
 
     def __init__(self, adapter: MQTTAdapter, peer: IPeer | None = None, *, by_browser: bool = False) -> None:
+        self.released: Callable[[], None] | None = None
         self._adapter = adapter
         self._peer = peer
         self._by_browser = by_browser
@@ -153,6 +155,13 @@ class MQTTProtocol(Protocol):
         self._held = 0
 
     # --- Twisted's events ---
+
+    def logPrefix(self) -> str:
+        return "MQTTProtocol"
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connectionMade()
 
     def connectionMade(self) -> None:
         self._connection = Connection(self._adapter.limits, self._adapter.seconds())
@@ -179,6 +188,9 @@ class MQTTProtocol(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """What came before is heard first, but for what comes from a client that we do not read on."""
+        released, self.released = self.released, None
+        if released is not None:
+            released()
         self._is_lost = True
         if self._over or not (self._unread.slices and self._reading):
             self._end()
@@ -352,17 +364,17 @@ class MQTTProtocol(Protocol):
                     break
                 client, kind = self._client, type(event)
                 if client is None:
-                    self._EVENTS[kind](self, event)
+                    _EVENTS[kind](self, event)
                 elif kind is PublishReceived:
                     client.publish_received(event)
                 elif kind is PublishAcknowledged:
                     client.session.puback(event.packet_id)
-                elif kind in self._EVENTS:
-                    self._EVENTS[kind](self, event)
+                elif kind in _EVENTS:
+                    _EVENTS[kind](self, event)
                 else:
                     _CLIENT_EVENTS[kind](client, event)
             if connection.closed:
-                if kind is not None and kind not in self._EVENTS:
+                if kind is not None and kind not in _EVENTS:
                     self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
                 self.flush()
             else:
@@ -462,7 +474,7 @@ class MQTTProtocol(Protocol):
             return
         now = self._adapter.seconds()
         for event in self._connection.check_deadline(now):
-            self._EVENTS[type(event)](self, event)
+            _EVENTS[type(event)](self, event)
         self.flush()
         deadline = self._connection.next_deadline()
         if not self._over and deadline is not None:
@@ -476,12 +488,16 @@ class MQTTProtocol(Protocol):
         if seconds is not None:
             self._deadline = self._adapter.clock.callLater(seconds, call)
 
-    _EVENTS: ClassVar[dict[type, Callable[["MQTTProtocol", Any], None]]] = {
-        ConnectReceived: _connect_received,
-        DisconnectReceived: _disconnect_received,
-        ConnectionFailed: _connection_failed,
-    }
 
+# No decorators, and not a subclass of Twisted's Protocol: of such a class mypyc makes a slow one.
+classImplements(MQTTProtocol, IProtocol, ILoggingContext, IPushProducer, ILiveConnection, ICounted)
+
+#: What a connection does besides what its client does.
+_EVENTS: Final[dict[type, Callable[[MQTTProtocol, Any], None]]] = {
+    ConnectReceived: MQTTProtocol._connect_received,
+    DisconnectReceived: MQTTProtocol._disconnect_received,
+    ConnectionFailed: MQTTProtocol._connection_failed,
+}
 
 #: What an accepted client does besides what it does most: it publishes, and acknowledges at QoS 1.
 _CLIENT_EVENTS: Final[dict[type, Callable[[MQTTClient, Any], None]]] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
@@ -56,7 +56,7 @@ class MQTTClient:
     :ivar is_resumed: whether the session was there before this connection.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     __slots__ = (
         "_answers",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mfserver.interfaces import IBus
 from mfserver.message import Message
@@ -33,7 +33,6 @@ class Durability(Protocol):
         """Fires when everything up to now is committed; None when it is."""
 
 
-@implementer(IBus)
 class LocalBus:
     """Hands each message to the router at once.
 
@@ -56,3 +55,7 @@ class LocalBus:
         if journal.position == position and not journal.congested:
             return None
         return journal.committed()
+
+
+# No decorator: of a class that has one mypyc makes a slow one.
+classImplements(LocalBus, IBus)

@@ -5,7 +5,7 @@ batch is kept and tried again; nothing that was collected is ever given up for l
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
@@ -38,7 +38,7 @@ class Journal:
     :ivar stalled: the last commit failed, and has not succeeded since.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self, store: ISessionStore, clock: Any, *, next_session: int = 1, next_message: int = 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,7 +33,7 @@ class Reading:
     :ivar queue: what is on the disk.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     __slots__ = (
         "_client",

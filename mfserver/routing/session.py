@@ -7,11 +7,11 @@ its connection touches no disk.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mfserver.durable import PUBLISHED, RELEASED, Backlog, SessionKey
 from mfserver.interfaces import ISubscriber, IThing
@@ -35,7 +35,6 @@ _OVERHEAD: Final = 256
 _SENT: Final = Delivery(0, 1)
 
 
-@implementer(ISubscriber)
 class ClientSession:
     """One client's session.
 
@@ -50,7 +49,7 @@ class ClientSession:
     :ivar was_told: a CONNACK told its client of it.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     __slots__ = (
         "_direct",
@@ -474,3 +473,7 @@ class ClientSession:
         if self._reading.queue.holds(delivery):
             self._make_room(delivery.size)  # messages at QoS 0 may have come since there was room
             self.state.enqueue(delivery)
+
+
+# No decorator: of a class that has one mypyc makes a slow one.
+classImplements(ClientSession, ISubscriber)

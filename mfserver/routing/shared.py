@@ -9,7 +9,7 @@ from mfserver.routing.tree import Group, Options
 
 __all__ = ["next_members"]
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 def next_members(groups: Sequence[Group[ISubscriber]], channel: str) -> Iterator[tuple[ISubscriber, Options]]:

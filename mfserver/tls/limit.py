@@ -1,5 +1,6 @@
 """How many connections there may be, in all and from one neighbour."""
 
+from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory
@@ -8,6 +9,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mfserver.address import network
+from mfserver.interfaces import ICounted
 
 __all__ = ["ConnectionLimit", "LimitedFactory"]
 
@@ -77,6 +79,9 @@ class LimitedFactory:
         if protocol is None:
             limit.release(address)
             return None
+        if ICounted.providedBy(protocol):
+            protocol.released = partial(limit.release, address)
+            return protocol
         lost = protocol.connectionLost
 
         def release(reason: Failure = connectionDone) -> None:

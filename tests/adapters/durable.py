@@ -1,4 +1,4 @@
-"""A bus that keeps messages: it delivers at once, and commits when the test says so."""
+"""Buses that do not what the local one does."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from zope.interface import implementer
 from mfserver.interfaces import IBus
 from mfserver.message import Message
 
-__all__ = ["DurableBus"]
+__all__ = ["BrokenBus", "DurableBus"]
 
 
 @implementer(IBus)
 class DurableBus:
-    """Put it in place of ``router.bus``.
+    """Delivers at once, and commits when the test says so. Put it in place of ``router.bus``.
 
     :ivar free: how many of the next messages leave nothing to commit.
     :ivar commits: one for each other message, in their order.
@@ -31,3 +31,19 @@ class DurableBus:
             return None
         self.commits.append(Deferred())
         return self.commits[-1]
+
+
+@implementer(IBus)
+class BrokenBus:
+    """Fails over every message.
+
+    :ivar count: of messages.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self.count = 0
+
+    def publish(self, message: Message) -> None:
+        self.count += 1
+        raise self._error

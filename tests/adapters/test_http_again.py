@@ -18,7 +18,7 @@ from mfserver.cred.tokens import TokenOwners
 from mfserver.errors import NotAuthorized, Overloaded
 from mfserver.message import Message
 from mfserver.records import Change, ChannelId
-from tests.adapters.durable import DurableBus
+from tests.adapters.durable import BrokenBus, DurableBus
 from tests.adapters.fakes import House, Wire
 from tests.adapters.frames import answer
 from tests.adapters.test_http import Ears
@@ -228,11 +228,7 @@ class KeyTests(AgainTestCase):
     def test_nothing_can_be_stored(self) -> None:
         """What the router refuses is 503, and nothing is published."""
         self.heard()
-
-        def check(message: Message) -> None:
-            raise Overloaded("nothing can be stored now")
-
-        self.house.router.check = check  # type: ignore[method-assign]
+        self.house.journal.stalled = True
         with self.known(0):
             self.assertEqual(503, self.send(post()))
         self.assertEqual([], self.heard())
@@ -254,14 +250,8 @@ class KeyTests(AgainTestCase):
 
     def test_bus_fails(self) -> None:
         """A mistake after some may have had the message: 500, and it is not published once more."""
-        calls: list[Message] = []
-
-        def publish(message: Message) -> None:
-            calls.append(message)
-            raise OSError("secret")
-
-        self.house.router.publish = publish  # type: ignore[method-assign]
-        self.assertEqual((500, 1), (self.send(post()), len(calls)))
+        bus = self.house.router.bus = BrokenBus(OSError("secret"))
+        self.assertEqual((500, 1), (self.send(post()), bus.count))
         self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
 
 

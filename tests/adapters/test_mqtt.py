@@ -1,14 +1,15 @@
 """An MQTT client's network connection, in memory: how it begins, what ends it, and what is left of it."""
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import ILoggingContext, IProtocol, IPushProducer
 from zope.interface.verify import verifyObject
 
 from mfserver.adapters.mqtt import MQTTProtocol
 from mfserver.errors import Conflict, Invalid, NotAuthorized, Overloaded, SlowDown, Unauthenticated
-from mfserver.interfaces import ILiveConnection
+from mfserver.interfaces import ICounted, ILiveConnection
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import (
@@ -72,10 +73,25 @@ class ConnectTests(MQTTTestCase):
         self.assertEqual([peer, None], self.house.gate.peers)
 
     def test_interfaces(self) -> None:
-        """The authenticator can end it and the transport can pause it."""
+        """The authenticator can end it, the transport can pause it, and the listener can count it."""
         protocol = MQTTProtocol(self.house.mqtt)
-        self.assertTrue(verifyObject(ILiveConnection, protocol))
-        self.assertTrue(verifyObject(IPushProducer, protocol))
+        for interface in (IProtocol, ILoggingContext, IPushProducer, ILiveConnection, ICounted):
+            self.assertTrue(verifyObject(interface, protocol))
+        self.assertEqual("MQTTProtocol", protocol.logPrefix())
+
+    def test_counted(self) -> None:
+        """It tells its end once, whatever ended it, and not before the connection is lost."""
+        told: list[None] = []
+        wires = [self.connect("alice"), self.house.mqtt_wire(), self.connect("bob")]
+        for wire in wires:
+            wire.protocol.released = partial(told.append, None)
+        wires[2].protocol.end("over")
+        self.house.clock.advance(5.1)
+        self.assertEqual([], told)
+        for count, wire in enumerate(wires, 1):
+            wire.lose()
+            wire.protocol.end("over")
+            self.assertEqual(count, len(told))
 
     def test_factory(self) -> None:
         """Each accepted connection has a protocol of its own."""

@@ -1,5 +1,6 @@
 """How many connections there may be: counted from the first to the last moment."""
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -7,8 +8,10 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from mfserver.interfaces import ICounted
 from mfserver.tls.limit import ConnectionLimit, LimitedFactory
 
 
@@ -55,11 +58,14 @@ class ConnectionLimitTests(SynchronousTestCase):
 class Inner(Factory):
     """Builds protocols that remember how they were lost."""
 
-    builds = True
-    started = 0
+    builds: type[Protocol] | None
 
-    def buildProtocol(self, addr: Any) -> "Recorded | None":
-        return Recorded() if self.builds else None
+    def __init__(self) -> None:
+        self.builds = Recorded
+        self.started = 0
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        return None if self.builds is None else self.builds()
 
     def doStart(self) -> None:
         self.started += 1
@@ -76,6 +82,13 @@ class Recorded(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.reasons.append(reason)
+
+
+@implementer(ICounted)
+class Telling(Recorded):
+    """A protocol that tells itself when it is over."""
+
+    released: Callable[[], None] | None = None
 
 
 class LimitedFactoryTests(SynchronousTestCase):
@@ -102,6 +115,16 @@ class LimitedFactoryTests(SynchronousTestCase):
         protocol.connectionLost(reason)
         self.assertEqual(([reason], 0), (protocol.reasons, self.limit.total))
 
+    def test_told(self) -> None:
+        """A protocol that tells itself when it is over is left as it is."""
+        self.inner.builds = Telling
+        protocol: Any = self.build(IPv4Address("TCP", "192.0.2.1", 1))
+        self.assertNotIn("connectionLost", vars(protocol))
+        protocol.connectionLost()
+        self.assertEqual(1, self.limit.total)
+        protocol.released()
+        self.assertEqual((1, 0), (len(protocol.reasons), self.limit.total))
+
     def test_networks(self) -> None:
         """IPv6 counts by /64 and IPv4 in IPv6 as IPv4; a UNIX socket has no host."""
         for address in (
@@ -124,7 +147,7 @@ class LimitedFactoryTests(SynchronousTestCase):
 
     def test_refused_inside(self) -> None:
         """What the inner factory does not build is not counted."""
-        self.inner.builds = False
+        self.inner.builds = None
         self.assertIsNone(self.build(IPv4Address("TCP", "192.0.2.1", 1)))
         self.assertEqual(0, self.limit.total)
 
