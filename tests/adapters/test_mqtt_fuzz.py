@@ -35,6 +35,6 @@ class MQTTAdapterFuzz(SynchronousTestCase):
 
     def test_nothing_fails_and_nothing_is_left(self) -> None:
         """Whatever happens in whatever order: no failure is logged, and those who are gone leave nothing."""
-        campaign = Campaign("adapter", least=30, share=0.3)
+        campaign = Campaign("adapter", least=100, share=0.3)
         campaign.run(self.world)
         self.assertEqual(campaign.missing(*_EXPECTED), [])
