@@ -26,7 +26,7 @@ from zope.interface import implementer
 from mfserver.address import network
 from mfserver.errors import NotAuthorized
 from mfserver.tls.admission import Admission, reason_of
-from mfserver.tls.carrier import Carried
+from mfserver.tls.carrier import Carried, has_crumbs
 from mfserver.tls.context import ServerConnection
 from mfserver.tls.peer import IPeerTransport, Peer
 from mfserver.tls.watching import IPoller
@@ -41,8 +41,10 @@ _DRAIN: Final = 1.0
 _DRAIN_READS: Final = 64
 #: Bytes of a record's plaintext at most (RFC 8446, 5.1): so none is left behind in OpenSSL.
 _RECORD: Final = 1 << 14
-#: Records of one connection that are read, and written, in one turn.
+#: Records of one connection that are read, and written, in one turn; and bytes after which no more is read:
+#: what 16 full records of small messages make happen, others would wait for.
 _RECORDS_READ: Final = 16
+_BYTES_READ: Final = 1 << 16
 _RECORDS_WRITTEN: Final = 64
 #: Every so many reads another one is tried at once: there may be a stream of small records.
 _PROBE: Final = 8
@@ -149,6 +151,9 @@ class TLSTransport(Carried):
         """Go on with the handshake; it costs up to a few milliseconds when a certificate's key is used."""
         if self._state != _HANDSHAKING or self._tls is None:
             return
+        if has_crumbs(self._carrier):
+            self._cut_off()
+            return
         try:
             self._tls.do_handshake()
         except SSL.WantReadError:
@@ -223,6 +228,7 @@ class TLSTransport(Carried):
         self._reads += 1
         if not self._reads % _PROBE:
             self._eager = True
+        left = _BYTES_READ
         for _ in range(_RECORDS_READ):
             try:
                 data = tls.recv(_RECORD)
@@ -239,7 +245,9 @@ class TLSTransport(Carried):
                 self._lose(reason_of(error))
                 return
             protocol.dataReceived(data)
-            if not (self._eager or len(data) == _RECORD) or not self._reading or self._state > _ENDING:
+            left -= len(data)
+            more = left > 0 and (self._eager or len(data) == _RECORD)
+            if not more or not self._reading or self._state > _ENDING:
                 return
 
     def _cut_off(self) -> None:

@@ -217,10 +217,37 @@ class DeadlineTests(SocketCase):
         client = self.house.connect(self.client_context())
         client.put(b"\x16\x03\x01\x00\x04\x01\x01\xff\x00")
         for _ in range(20):
-            client.put(b"\x16\x03\x01\x00\x01x" * 50)
+            client.put(b"\x16\x03\x01\x00\x01x" * 10)
             self.house.rest()
             self.house.reactor.advance(0.6)
         self.failed(client)
+
+    def test_crumbs(self) -> None:
+        """A long ClientHello in records of a byte is not given to OpenSSL: it would read all in one call."""
+        for ahead in (b"", b"\x16\x03\x01\x00", b"\x16\x03\x01\x00\x04"):
+            before = self.context.handshakes_failed
+            client = self.house.connect(self.client_context())
+            client.put(ahead)
+            self.house.rest()
+            client.put(
+                (b"\x16\x03\x01\x00\x04\x01\x01\xff\x00" + b"\x16\x03\x01\x00\x01x" * 3000)[len(ahead) :]
+            )
+            self.house.until(client.is_over)
+            self.assertEqual(self.context.handshakes_failed, before + 1)
+        self.assertIn(("a TLS client shakes hands without end", "127.0.0.1"), self.house.reports)
+        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+
+    def test_pieces(self) -> None:
+        """A ClientHello in a dozen records is as good as one in a single one."""
+        client = self.house.connect(self.client_context())
+        with contextlib.suppress(SSL.WantReadError):
+            client.connection.do_handshake()
+        hello = client.records()[5:]
+        size = len(hello) // 11
+        pieces = [hello[start : start + size] for start in range(0, len(hello), size)]
+        client.put(b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces))
+        self.house.until(lambda: client.read() or self.house.guests.made)
+        self.assertEqual(self.context.handshakes_failed, 0)
 
     def test_no_deadline_after(self) -> None:
         client, guest = self.connect()
