@@ -99,8 +99,12 @@ class Heads:
 
     @staticmethod
     def _split(line: bytes, headers: bytes) -> tuple[bytes, bytes, bytes] | None:
-        """A head that can be remembered: of a body whose length it says once. A query may hold a key."""
+        """A head that can be remembered: of a body whose length it says once.
+
+        A query may hold a key; and behind an empty line, which twisted.web passes over, the line is not the
+        request's.
+        """
         found = _LENGTH.search(headers)
-        if found is None or headers.lower().count(b"content-length") != 1 or b"?" in line:
+        if found is None or headers.lower().count(b"content-length") != 1 or b"?" in line or not line:
             return None
         return line, headers[: found.start(1)], headers[found.end(1) :]

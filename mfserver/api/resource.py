@@ -28,7 +28,16 @@ from mfserver.errors import (
 )
 from mfserver.route import Route
 
-__all__ = ["Root", "WrongMethod", "WrongType", "UpgradeRequired", "answer", "answer_error", "set_headers"]
+__all__ = [
+    "Root",
+    "WrongMethod",
+    "WrongType",
+    "UpgradeRequired",
+    "answer",
+    "answer_error",
+    "bare_answer",
+    "set_headers",
+]
 
 
 class WrongMethod(MFServerError):

@@ -307,7 +307,6 @@ class BoundedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Forget the deadlines, and what was not sent."""
         self._forget_deadline()
-        self._waiting = b""
         self.paused = False
         self.let_go()
         super().connectionLost(reason)

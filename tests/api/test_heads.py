@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
 from zope.interface import alsoProvides
 
+from mfserver.api.heads import Heads
 from mfserver.api.server import BODY, IDLE, WAITING
 from mfserver.errors import Overloaded
 from mfserver.route import Route
@@ -61,6 +62,11 @@ class Taker:
         self.again.append(body)
         return self.outcome()
 
+    async def answered(self, request: Request, parameters: dict[str, str]) -> Callable[[bytes], Any]:
+        again = await self.serve(request, parameters)
+        request.finish()
+        return again
+
     async def silent(self, request: Request, parameters: dict[str, str]) -> None:
         request.setResponseCode(202)
         request.setHeader(b"content-length", b"0")
@@ -77,6 +83,7 @@ class HeadsTestCase(SynchronousTestCase):
                 ("take", self.taker.serve),
                 ("other", self.taker.serve),
                 ("silent", self.taker.silent),
+                ("answered", self.taker.answered),
                 *((f"take{number}", self.taker.serve) for number in range(5)),
             )
         ]
@@ -270,6 +277,29 @@ class NotLearnedTests(HeadsTestCase):
     def test_query(self) -> None:
         self.assert_not_learned(request(b"x", "POST /take?auth=key HTTP/1.1"))
         self.assertEqual([b"x"] * 3, self.taker.whole)
+
+    def test_after_an_empty_line(self) -> None:
+        """twisted.web passes over it, so the line that is looked at for a query is another."""
+        self.assert_not_learned(b"\r\n" + request(b"x", "POST /take?auth=key HTTP/1.1"))
+        self.assert_not_learned(b"\r\n" + request())
+        self.assertEqual(([b"x"] * 6, [202] * 6), (self.taker.whole, self.statuses()))
+
+    def test_answered(self) -> None:
+        """A handler that answers by itself teaches nothing: the connection is at the next request by then."""
+        self.assert_not_learned(request(b"x", "POST /answered HTTP/1.1"))
+        self.assertEqual([202] * 3, self.statuses())
+
+    def test_what_begins_is_another(self) -> None:
+        """Of a request that was never told of as a whole nothing is learned, whatever came before it."""
+        heads = Heads()
+        first, second = request(b"x", "POST /other HTTP/1.1"), request()
+        for begins in (second[:20], b"", request(b"x", LINE, "X: " + "x" * 1024)):
+            self.assertIsNone(heads.begin(first))
+            self.assertIsNone(heads.begin(begins))
+            heads.learn(lambda body: True, 202)
+            self.assertIsNone(heads.begin(first))
+        heads.learn(lambda body: True, 202)
+        self.assertIsNotNone(heads.begin(first))
 
     def test_long(self) -> None:
         self.assert_not_learned(request(b"x", LINE, "X: " + "x" * 1024))
