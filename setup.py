@@ -6,7 +6,7 @@ from glob import glob
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-#: The whole way of a message, from what the transport read to what it writes, compiled as it is.
+#: The whole way of a message, from what a socket gave to what it takes, compiled as it is.
 HOT = [
     "mfserver/budget.py",
     "mfserver/message.py",
@@ -14,6 +14,7 @@ HOT = [
     "mfserver/turn.py",
     *sorted(set(glob("mfserver/adapters/mqtt*.py")) - {"mfserver/adapters/mqtt_ws.py"}),
     *sorted(glob("mfserver/mqtt/[!_]*.py")),
+    *(f"mfserver/tls/{name}.py" for name in ("carrier", "poller", "transport")),
     *(
         f"mfserver/routing/{name}.py"
         for name in (

@@ -31,6 +31,9 @@ HOT = {
     "mfserver.routing.session",
     "mfserver.routing.shared",
     "mfserver.routing.tree",
+    "mfserver.tls.carrier",
+    "mfserver.tls.poller",
+    "mfserver.tls.transport",
 }
 
 

@@ -4,13 +4,13 @@ import select
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mfserver.tls.watching import ShakesHands, Watched
 from mfserver.turn import Turn
@@ -26,7 +26,6 @@ _SLICE: Final = 0.002
 _MOST_HANDSHAKES: Final = 64
 
 
-@implementer(IReadDescriptor)
 class Poller:
     """One descriptor in the reactor, which stands for those of all TLS connections and their listeners.
 
@@ -39,7 +38,7 @@ class Poller:
     :ivar clock: the reactor, for deadlines.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(self, reactor: Any, turn: Turn, monotonic: Callable[[], float] = perf_counter) -> None:
         self.clock = reactor
@@ -157,3 +156,7 @@ class Poller:
                 break
         if self._handshakes:
             self._shake_hands_soon()
+
+
+# No decorator: of a class that has one mypyc makes a slow one.
+classImplements(Poller, IReadDescriptor)

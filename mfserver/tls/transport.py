@@ -14,14 +14,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from select import EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from struct import pack
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mfserver.address import network
 from mfserver.errors import NotAuthorized
@@ -63,7 +63,6 @@ _ABORTED: Final = 4  # to be closed when the turn ends
 _CLOSED: Final = 5
 
 
-@implementer(ISSLTransport, IConsumer, IPushProducer, IPeerTransport)
 class TLSTransport(Carried):
     """One TLS connection of a server.
 
@@ -73,9 +72,9 @@ class TLSTransport(Carried):
     :ivar disconnecting: somebody wants it closed.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
-    TLS = True
+    TLS: ClassVar[bool] = True
 
     __slots__ = (
         "_admission", "_eager", "_events", "_held", "_is_notified", "_is_paused", "_on_close",
@@ -495,3 +494,7 @@ class TLSTransport(Carried):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None if seconds is None else self._poller.clock.callLater(seconds, call, *arguments)
+
+
+# No decorator: of a class that has one mypyc makes a slow one.
+classImplements(TLSTransport, ISSLTransport, IConsumer, IPushProducer, IPeerTransport)
