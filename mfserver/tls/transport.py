@@ -265,7 +265,7 @@ class TLSTransport(Carried):
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes when this turn ends; after ``loseConnection`` only those of a registered producer.
 
         :raises TypeError: it is text, or a number.
