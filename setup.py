@@ -12,24 +12,12 @@ HOT = [
     "mfserver/message.py",
     "mfserver/topic.py",
     "mfserver/turn.py",
-    *sorted(set(glob("mfserver/adapters/mqtt*.py")) - {"mfserver/adapters/mqtt_ws.py"}),
+    *(f"mfserver/adapters/mqtt{part}.py" for part in ("", "_answers", "_client", "_connect", "_messages")),
+    *(f"mfserver/adapters/mqtt_{part}.py" for part in ("topics", "unread")),
     *sorted(glob("mfserver/mqtt/[!_]*.py")),
-    *(f"mfserver/tls/{name}.py" for name in ("carrier", "poller", "transport")),
-    *(
-        f"mfserver/routing/{name}.py"
-        for name in (
-            "bounds",
-            "bus",
-            "feeding",
-            "journal",
-            "queue",
-            "reading",
-            "router",
-            "session",
-            "shared",
-            "tree",
-        )
-    ),
+    *(f"mfserver/routing/{part}.py" for part in ("bus", "feeding", "journal", "queue", "reading")),
+    *(f"mfserver/routing/{part}.py" for part in ("router", "session", "shared", "tree")),
+    *(f"mfserver/tls/{part}.py" for part in ("carrier", "poller", "transport")),
 ]
 
 

@@ -37,7 +37,8 @@ class Message:
     :ivar key: its number on the disk, shared by all queues that it waits in; 0 while it stands in none.
     :ivar size: bytes of its payload, and of its topic and properties where these are not the usual few: what
         it counts as where messages wait.
-    :ivar encoded: what adapters keep here so that a packet for a thousand subscribers is encoded once.
+    :ivar encoded: what adapters keep here so that a packet for a thousand subscribers is encoded once; None
+        while there is none.
     """
 
     __slots__ = (
@@ -95,7 +96,7 @@ class Message:
             characters += len(level)
         if properties or len(levels) > _LEVELS or characters > _CHARACTERS:
             self.size += _size(levels, properties)
-        self.encoded: dict[int, object] = {}
+        self.encoded: dict[int, object] | None = None
 
     @property
     def topic(self) -> str:

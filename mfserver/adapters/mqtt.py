@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from mfserver.adapters.mqtt_client import MQTTClient
+from mfserver.adapters.mqtt_client import CLIENT_EVENTS, MQTTClient
 from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
 from mfserver.adapters.mqtt_unread import SLICE, Unread
 from mfserver.address import network
@@ -26,12 +26,7 @@ from mfserver.mqtt.events import (
     ConnectReceived,
     DisconnectReceived,
     PublishAcknowledged,
-    PublishCompleted,
     PublishReceived,
-    PublishReleased,
-    PublishStored,
-    SubscribeReceived,
-    UnsubscribeReceived,
 )
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Connect
@@ -357,7 +352,7 @@ class MQTTProtocol:
         """Let the core have these bytes, do what it says, and write what it answers."""
         self._is_feeding = True
         try:
-            connection, kind = self._connection, None
+            connection, kind, now = self._connection, None, 0
             happened: list[Any] = connection.receive_data(data, self._adapter.seconds())
             for event in happened:
                 if self._over or self._is_failing:
@@ -366,13 +361,14 @@ class MQTTProtocol:
                 if client is None:
                     _EVENTS[kind](self, event)
                 elif kind is PublishReceived:
-                    client.publish_received(event)
+                    now = now or self._adapter.now()
+                    client.publish_received(event, now)
                 elif kind is PublishAcknowledged:
                     client.session.puback(event.packet_id)
                 elif kind in _EVENTS:
                     _EVENTS[kind](self, event)
                 else:
-                    _CLIENT_EVENTS[kind](client, event)
+                    CLIENT_EVENTS[kind](client, event)
             if connection.closed:
                 if kind is not None and kind not in _EVENTS:
                     self.fail(mqtt.QUOTA_EXCEEDED, _NOT_TAKEN)
@@ -497,13 +493,4 @@ _EVENTS: Final[dict[type, Callable[[MQTTProtocol, Any], None]]] = {
     ConnectReceived: MQTTProtocol._connect_received,
     DisconnectReceived: MQTTProtocol._disconnect_received,
     ConnectionFailed: MQTTProtocol._connection_failed,
-}
-
-#: What an accepted client does besides what it does most: it publishes, and acknowledges at QoS 1.
-_CLIENT_EVENTS: Final[dict[type, Callable[[MQTTClient, Any], None]]] = {
-    PublishReleased: MQTTClient.publish_released,
-    PublishStored: MQTTClient.publish_stored,
-    PublishCompleted: MQTTClient.publish_completed,
-    SubscribeReceived: MQTTClient.subscribe_received,
-    UnsubscribeReceived: MQTTClient.unsubscribe_received,
 }

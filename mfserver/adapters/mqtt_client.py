@@ -34,7 +34,7 @@ from mfserver.routing.tree import Options
 from mfserver.topic import TopicFilter, parse_filter
 from mfserver.turn import Turn
 
-__all__ = ["MQTTClient"]
+__all__ = ["CLIENT_EVENTS", "MQTTClient"]
 
 # SUBSCRIBE's retain handling (MQTT 5.0, 3.8.3.1).
 _RETAINED_IF_NEW: Final = 1
@@ -65,6 +65,7 @@ class MQTTClient:
         "_form",
         "_link",
         "_now",
+        "_publisher",
         "_router",
         "_sessions",
         "_thing",
@@ -90,6 +91,7 @@ class MQTTClient:
         self.is_resumed = False
         self.topics = Topics(limits.topic_alias_maximum)
         self._thing = thing
+        self._publisher = thing.id
         self._connection = connection
         self._link = link
         self._sessions = sessions
@@ -133,7 +135,8 @@ class MQTTClient:
         connection = self._connection
         encoded: Any = None
         if not identifiers and not message.expires:  # what most get is there already
-            encoded = message.encoded.get(self._form + 4 * retain + qos)
+            known = message.encoded
+            encoded = None if known is None else known.get(self._form + 4 * retain + qos)
         if encoded is None:
             encoded = encoded_publish(message, qos, retain, identifiers, connection.version, self._now)
         if not connection.send_publish(encoded, packet_id, dup):
@@ -153,7 +156,11 @@ class MQTTClient:
 
     # --- what the client publishes --------------------------------------------------------------------------
 
-    def publish_received(self, event: PublishReceived) -> None:
+    def publish_received(self, event: PublishReceived, now: int) -> None:
+        """PUBLISH.
+
+        :param now: when it came, in nanoseconds since 1970.
+        """
         packet = event.packet
         qos, properties = packet.qos, packet.properties
         if qos == 2 and not self._takes_qos_2(packet):
@@ -166,7 +173,7 @@ class MQTTClient:
             self._refuse_publish(packet, mqtt.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8")
             return
         message = incoming_message(
-            topic, self._thing.id, packet.payload, qos, packet.retain, properties, self._now(), self.session
+            topic, self._publisher, packet.payload, qos, packet.retain, properties, now, self.session
         )
         stalled = self._disk.stalled
         try:
@@ -325,6 +332,16 @@ class MQTTClient:
 
     def _committed_since(self, position: int) -> Deferred[None] | None:
         return None if self._disk.position == position else self._disk.committed()
+
+
+#: What an accepted client does besides what it does most: it publishes, and acknowledges at QoS 1.
+CLIENT_EVENTS: Final[dict[type, Callable[[MQTTClient, Any], None]]] = {
+    PublishReleased: MQTTClient.publish_released,
+    PublishStored: MQTTClient.publish_stored,
+    PublishCompleted: MQTTClient.publish_completed,
+    SubscribeReceived: MQTTClient.subscribe_received,
+    UnsubscribeReceived: MQTTClient.unsubscribe_received,
+}
 
 
 def _nothing() -> None:

@@ -85,6 +85,8 @@ def encoded_publish(
         if identifiers or waited > 0:
             return _encode(message, qos, retain, _properties(message, identifiers, waited), MQTT_5_0)
     key = 8 * is_5 + 4 * retain + qos
+    if message.encoded is None:
+        message.encoded = {}
     cached = message.encoded.get(key)
     if isinstance(cached, EncodedPublish):
         return cached

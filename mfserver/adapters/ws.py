@@ -305,6 +305,8 @@ class WSAdapter:
 
 def _is_text(message: Message) -> bool:
     """Whether a payload leaves in a text frame: UTF-8 of a text, JSON or unknown type. Found once."""
+    if message.encoded is None:
+        message.encoded = {}
     cached = message.encoded.get(_TEXT)
     if cached is None:
         cached = message.encoded[_TEXT] = _could_be_text(message)

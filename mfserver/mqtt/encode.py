@@ -126,10 +126,13 @@ def encode_publish_parts(
     section = encode_properties(properties, PUBLISH) if version == MQTT_5_0 else b""
     first = PUBLISH << 4 | qos << 1 | (1 if retain else 0)
     length = len(name) + (2 if qos else 0) + len(section) + len(payload)
-    head = (bytes((first, length)) if length < 0x80 else bytes((first,)) + encode_variable(length)) + name
+    if length < 0x80:
+        head = (first << 8 | length).to_bytes(2, "big")
+    else:
+        head = first.to_bytes(1, "big") + encode_variable(length)
     if qos == 0:
-        return EncodedPublish(topic, 0, b"".join((head, section, payload)), b"")
-    return EncodedPublish(topic, qos, head, section + payload)
+        return EncodedPublish(topic, 0, b"".join((head, name, section, payload)), b"")
+    return EncodedPublish(topic, qos, head + name, section + payload)
 
 
 def encode(packet: Packet, version: int) -> bytes:

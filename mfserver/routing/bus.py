@@ -1,36 +1,18 @@
 """The bus of one process: every subscriber is here."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from zope.interface import classImplements
 
 from mfserver.interfaces import IBus
 from mfserver.message import Message
+from mfserver.routing.journal import Journal
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-__all__ = ["Durability", "LocalBus"]
-
-
-class Durability(Protocol):
-    """What commits that which must outlive the process."""
-
-    @property
-    def position(self) -> int:
-        """A number that every change makes greater which has to be waited for."""
-
-    @property
-    def congested(self) -> bool:
-        """So much waits to be committed that publishers have to wait for it, whatever they publish."""
-
-    @property
-    def stalled(self) -> bool:
-        """Nothing can be committed now: the disk is full."""
-
-    def committed(self) -> "Deferred[None] | None":
-        """Fires when everything up to now is committed; None when it is."""
+__all__ = ["LocalBus"]
 
 
 class LocalBus:
@@ -40,7 +22,7 @@ class LocalBus:
     :param journal: notes what deliveries leave behind; None where nothing outlives the process.
     """
 
-    def __init__(self, deliver: Callable[[Message], None], journal: Durability | None = None) -> None:
+    def __init__(self, deliver: Callable[[Message], None], journal: Journal | None = None) -> None:
         self._deliver = deliver
         self._journal = journal
 

@@ -10,7 +10,8 @@ from twisted.logger import Logger
 from mfserver.errors import Invalid, Overloaded
 from mfserver.interfaces import IBus, ISubscriber
 from mfserver.message import Message
-from mfserver.routing.bus import Durability, LocalBus
+from mfserver.routing.bus import LocalBus
+from mfserver.routing.journal import Journal
 from mfserver.routing.retained import Retained
 from mfserver.routing.shared import next_members
 from mfserver.routing.tree import Options, SubscriptionTree
@@ -44,7 +45,7 @@ class Router:
     _log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, max_subscriptions: int, journal: Durability | None = None, retained: Retained | None = None
+        self, max_subscriptions: int, journal: Journal | None = None, retained: Retained | None = None
     ) -> None:
         self.bus: IBus = LocalBus(self.deliver, journal)
         self.retained = retained

@@ -192,12 +192,12 @@ class ContentTests(MQTTTestCase):
         recorded = Recorded(self.house)
         self.publish(self.publisher, TOPIC, b"x" * 500, qos=1)
         (sent,) = recorded.messages
-        encoded = dict(sent.encoded)
+        encoded = dict(sent.encoded or {})
         self.house.router.deliver(sent)
         self.house.end_turn()
         self.assertEqual([2] * 9, [len(packets(wire.take(), version)) for wire, version in wires])
         self.assertEqual(4, len(encoded))
-        self.assertEqual([True] * 4, [encoded[key] is again for key, again in sent.encoded.items()])
+        self.assertEqual([True] * 4, [encoded[key] is again for key, again in (sent.encoded or {}).items()])
 
 
 class SubscribeTests(MQTTTestCase):

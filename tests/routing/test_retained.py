@@ -107,17 +107,17 @@ class RetainedTests(SynchronousTestCase):
         published = mqtt(
             "channels/c/messages/a", 2, object(), b"x", retain=True, properties={1: 1}, expires=9000
         )
-        published.key, published.encoded[5] = 7, b"long"
+        published.key, published.encoded = 7, {5: b"long"}
         self.retained.keep(published)
         (first,), (second,) = (self.retained.match(parse_filter("channels/c/messages/#")) for _ in range(2))
         kept = self.recorded[0][2]
         assert kept is not None
         for copy in (kept, first, second):
-            self.assertEqual((copy.origin, copy.key, copy.encoded, copy.retain), (None, 0, {}, True))
+            self.assertEqual((copy.origin, copy.key, copy.encoded, copy.retain), (None, 0, None, True))
             for name in set(attributes(Message)) - {"origin", "key", "encoded"}:
                 self.assertEqual(getattr(copy, name), getattr(published, name), name)
-        first.encoded[5], first.key = b"long", 8
-        self.assertEqual((second.encoded, second.key, kept.encoded, kept.key), ({}, 0, {}, 0))
+        first.encoded, first.key = {5: b"long"}, 8
+        self.assertEqual((second.encoded, second.key, kept.encoded, kept.key), (None, 0, None, 0))
         restored = self.make()
         restored.restore([mqtt("channels/c/messages/a", payload=b"x")])
         self.assertTrue(restored.match(parse_filter("channels/c/messages/a"))[0].retain)

@@ -1,18 +1,22 @@
 """Who gets a message, and who not any more."""
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from mfserver.durable import SessionKey
 from mfserver.errors import Invalid, Overloaded
 from mfserver.interfaces import IBus, ISubscriber
 from mfserver.message import Message
 from mfserver.routing.bus import LocalBus
+from mfserver.routing.journal import Journal
 from mfserver.routing.retained import Retained
 from mfserver.routing.router import Options, Router
 from mfserver.topic import TopicFilter, parse_filter, parse_path_filter
 from tests.routing.cases import Subscriber, Thing, http, mqtt
+from tests.store.memory_sessions import MemorySessions
 
 
 class RouterTests(SynchronousTestCase):
@@ -348,61 +352,58 @@ class SharedTests(SynchronousTestCase):
         self.assertEqual(len(members[-1].got), 5 + 10)
 
 
-class Journal:
-    """Is told of changes, and commits when the test says so."""
-
-    def __init__(self) -> None:
-        self.position = 0
-        self.congested = False
-        self.stalled = False
-        self.waiting: Deferred[None] | None = Deferred()
-        self.recorded: list[tuple[str, tuple[str, ...], bytes | None]] = []
-
-    def committed(self) -> "Deferred[None] | None":
-        return self.waiting
-
-    def record(self, channel: str, levels: tuple[str, ...], message: Message | None) -> None:
-        self.position += 1
-        self.recorded.append((channel, levels, None if message is None else message.payload))
-
-
 class DurableTests(SynchronousTestCase):
     """What a publisher waits for."""
 
     TOPIC = "channels/c/messages/a"
 
     def setUp(self) -> None:
-        self.journal = Journal()
-        self.retained = Retained(1, 10_000, self.journal.record, lambda: 0)
+        self.clock = Clock()
+        self.journal = Journal(MemorySessions(), self.clock)
+        self.recorded: list[tuple[str, tuple[str, ...], bytes | None]] = []
+        self.retained = Retained(1, 10_000, self.record, lambda: 0)
         self.router = Router(3, self.journal, self.retained)
+
+    def record(self, channel: str, levels: tuple[str, ...], message: Message | None) -> None:
+        self.recorded.append((channel, levels, None if message is None else message.payload))
+        self.journal.retained(channel, levels, message)
+
+    def change(self) -> None:
+        """Record what somebody has to wait for."""
+        self.journal.received(SessionKey(1), 1, True)
+
+    def assertWaitsForCommit(self, published: "Deferred[None] | None") -> None:
+        assert published is not None
+        self.assertNoResult(published)
+        self.clock.advance(1)
+        self.assertIsNone(self.successResultOf(published))
 
     def test_nothing_to_wait_for(self) -> None:
         """What leaves nothing behind is acknowledged at once, be others' changes still under way."""
-        self.journal.position = 7
+        self.change()
         self.assertIsNone(self.router.publish(mqtt(self.TOPIC)))
 
     def test_a_change(self) -> None:
-        """A retained message is waited for, unless it is committed already."""
-        published = self.router.publish(mqtt(self.TOPIC, payload=b"x", retain=True))
-        self.assertIs(published, self.journal.waiting)
-        self.journal.waiting = None
-        self.assertIsNone(self.router.publish(mqtt(self.TOPIC, payload=b"y", retain=True)))
+        """A retained message is waited for, but at QoS 0."""
+        self.assertIsNone(self.router.publish(mqtt(self.TOPIC, 0, payload=b"x", retain=True)))
+        self.assertWaitsForCommit(self.router.publish(mqtt(self.TOPIC, 1, payload=b"y", retain=True)))
 
     def test_a_subscribers_change(self) -> None:
         """What a delivery puts into a queue is waited for as well."""
-        journal = self.journal
+        change = self.change
 
         class Session(Subscriber):
             def deliver(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
-                journal.position += 1
+                change()
 
         self.router.subscribe(parse_filter(self.TOPIC), Session(), Options(1), exact=True)
-        self.assertIs(self.router.publish(mqtt(self.TOPIC)), journal.waiting)
+        self.assertWaitsForCommit(self.router.publish(mqtt(self.TOPIC)))
 
     def test_congested(self) -> None:
         """Then everybody waits."""
+        self.change()
         self.journal.congested = True
-        self.assertIs(self.router.publish(mqtt(self.TOPIC)), self.journal.waiting)
+        self.assertWaitsForCommit(self.router.publish(mqtt(self.TOPIC)))
 
     def test_retained_first(self) -> None:
         """Who subscribes in the middle of a delivery finds it, and RETAIN 0 keeps nothing."""
@@ -418,7 +419,7 @@ class DurableTests(SynchronousTestCase):
         self.router.publish(mqtt(self.TOPIC, payload=b"y"))
         self.router.publish(mqtt(self.TOPIC, retain=True))
         self.assertEqual(seen, [0, 1, 1, 0])
-        self.assertEqual(self.journal.recorded, [("c", ("a",), b"x"), ("c", ("a",), None)])
+        self.assertEqual(self.recorded, [("c", ("a",), b"x"), ("c", ("a",), None)])
 
     def test_check(self) -> None:
         """Publishers ask whether there is room."""

@@ -55,13 +55,13 @@ class QueueContract(KeptPromises):
         changes = Changes()
         for number, message in enumerate(several, 1):
             message.key = number
-            message.encoded[5] = b"a packet"
+            message.encoded = {5: b"a packet"}
             changes.queue(KeptDelivery(SessionKey(1), number, message, 1))
         await self.store.sessions.apply(changes)
         found = [delivery.message for delivery in await self._queued(1)]
         self.assertEqual([parts(message) for message in found], [parts(message) for message in several])
         self.assertEqual(
-            [(message.origin, message.encoded) for message in found], [(None, {})] * len(several)
+            [(message.origin, message.encoded) for message in found], [(None, None)] * len(several)
         )
         values = found[1].properties
         assert values is not None

@@ -47,7 +47,7 @@ def a_message(
         **values,
     )
     message.key = key
-    message.encoded[5] = b"an encoded packet"
+    message.encoded = {5: b"an encoded packet"}
     return message
 
 
