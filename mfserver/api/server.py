@@ -174,7 +174,7 @@ class BoundedChannel(HTTPChannel):
                 if not is_late:
                     self._expect(BODY)
                 return b""
-            if len(data) < end:
+            if len(data) < end or end - body > self.site.max_body:
                 break
             begun: Deferred[None] | bool
             try:

@@ -476,6 +476,13 @@ class BoundTests(HeadsTestCase):
         self.assertEqual(([], [202]), (self.taker.again, self.statuses()))
         self.assertEqual([b"x" * WAITING], self.taker.whole)
 
+    def test_too_long_body(self) -> None:
+        """The site's bound holds, however much comes in one segment."""
+        self.send(request(b"x" * 100_000))
+        self.assertEqual(([b"x" * 100_000], [202]), (self.taker.again, self.statuses()))
+        self.send(request(b"x" * 100_001))
+        self.assertEqual((1, [], [413]), (len(self.taker.again), self.taker.whole, self.statuses()))
+
     def test_end_while_waiting(self) -> None:
         """What has not come yet is not waited for."""
         self.send(request()[:-1])
