@@ -101,7 +101,9 @@ class Message:
     @property
     def topic(self) -> str:
         """The topic name as MQTT clients receive it, without a leading ``/``."""
-        return "/".join(("channels", self.channel, "messages", *self.levels))
+        if not self.levels:
+            return f"channels/{self.channel}/messages"
+        return f"channels/{self.channel}/messages/{'/'.join(self.levels)}"
 
 
 def _size(levels: tuple[str, ...], properties: dict[int, object] | None) -> int:

@@ -159,7 +159,7 @@ class SubscriptionTree(Generic[S]):
         :return: a dictionary of the caller's own, and groups as they are and may become.
         """
         found: dict[S, Options] = {}
-        several: dict[S, list[Options]] = {}
+        several: dict[S, list[Options]] | None = None  # those whose subscriptions overlap
         groups: list[Group[S]] = []
         root = self.channels.get(channel)
         if root is None:
@@ -171,7 +171,7 @@ class SubscriptionTree(Generic[S]):
                 children = node.children
                 rest = children.get(_REST)
                 if rest is not None:
-                    _collect(rest, found, several, groups, origin)
+                    several = _collect(rest, found, several, groups, origin)
                 child = children.get(_ONE)
                 if child is not None:
                     below.append(child)
@@ -183,12 +183,13 @@ class SubscriptionTree(Generic[S]):
             if not nodes:
                 break
         for node in nodes:
-            _collect(node, found, several, groups, origin)
+            several = _collect(node, found, several, groups, origin)
             rest = node.children.get(_REST)
             if rest is not None:  # "#" matches the level above it too (MQTT 5.0, 4.7.1.2)
-                _collect(rest, found, several, groups, origin)
-        for subscriber, overlapping in several.items():
-            found[subscriber] = _joined(overlapping)
+                several = _collect(rest, found, several, groups, origin)
+        if several is not None:
+            for subscriber, overlapping in several.items():
+                found[subscriber] = _joined(overlapping)
         return found, groups
 
     def _cut(self, place: _Node[S] | Group[S], subscriber: S) -> None:
@@ -222,17 +223,20 @@ def _group(node: _Node[S], name: str) -> Group[S]:
 def _collect(
     node: _Node[S],
     found: dict[S, Options],
-    several: dict[S, list[Options]],
+    several: dict[S, list[Options]] | None,
     groups: list[Group[S]],
     origin: S | None,
-) -> None:
-    """Add a node's subscriptions to what was found, and to ``several`` those that overlap."""
+) -> dict[S, list[Options]] | None:
+    """Add a node's subscriptions to what was found.
+
+    :return: ``several``, with those that overlap; None while none do.
+    """
     if node.groups:
         groups.extend(node.groups.values())
     subscriptions = node.subscriptions
     if not found and (origin is None or origin not in subscriptions):
         found.update(subscriptions)  # most topics match one filter: nobody needs a look of their own
-        return
+        return several
     for subscriber, options in subscriptions.items():
         if options.no_local and origin is not None and subscriber == origin:  # [MQTT-3.8.3-3]
             continue
@@ -240,7 +244,10 @@ def _collect(
         if other is None:
             found[subscriber] = options
         else:
+            if several is None:
+                several = {}
             several.setdefault(subscriber, [other]).append(options)
+    return several
 
 
 def _joined(overlapping: Sequence[Options]) -> Options:
