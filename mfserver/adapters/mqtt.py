@@ -59,6 +59,7 @@ class MQTTAdapter:
     :param clock: an ``IReactorTime``: deadlines, and the turn that writes wait for.
     :param now: the wall clock, in nanoseconds since 1970.
     :ivar dropped: messages that were longer than clients which are gone would take.
+    :ivar is_ending: the server ends, and lets nobody in any more.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class MQTTAdapter:
         self.seconds: Callable[[], float] = clock.seconds
         self.now = now
         self.dropped = 0
+        self.is_ending = False
         self.connections: set[MQTTProtocol] = set()
 
     def factory(self) -> ServerFactory:
@@ -101,6 +103,7 @@ class MQTTAdapter:
     def going_away(self) -> None:
         """Tell every client that the server ends: DISCONNECT 0x8B in MQTT 5.0, or 0x9C where it knows another
         one; closed in all."""
+        self.is_ending = True
         code = mqtt.USE_ANOTHER_SERVER if self.server_reference else mqtt.SERVER_SHUTTING_DOWN
         for connection in list(self.connections):
             connection.close(code, "the server is shutting down")
@@ -127,7 +130,6 @@ class MQTTProtocol:
     """
 
     _log: ClassVar[Logger] = Logger()
-
     transport: Any
     _connection: Connection
     _address: str
@@ -160,8 +162,7 @@ class MQTTProtocol:
 
     def connectionMade(self) -> None:
         self._connection = Connection(self._adapter.limits, self._adapter.seconds())
-        if self._peer is None:
-            self._peer = peer_of(self.transport)
+        self._peer = self._peer or peer_of(self.transport)
         self._adapter.connections.add(self)
         self._address = network(getattr(self.transport.getPeer(), "host", ""))
         self.transport.registerProducer(self, True)
@@ -394,15 +395,17 @@ class MQTTProtocol:
     def _connect_received(self, event: ConnectReceived) -> None:
         """Find out who it is. The core holds what follows the CONNECT until then, and we stop reading."""
         adapter = self._adapter
-        if adapter.is_over_limit(self._address):
+        if adapter.is_ending:
+            self.close(mqtt.SERVER_UNAVAILABLE, "the server is shutting down")
+        elif adapter.is_over_limit(self._address):
             knows_another = adapter.server_reference and self._connection.version >= mqtt.MQTT_5_0
             code = mqtt.USE_ANOTHER_SERVER if knows_another else mqtt.QUOTA_EXCEEDED
             self.close(code, "too many connections")
-            return
-        self.read(False)
-        accepted = Deferred.fromCoroutine(self._accept(event.packet))
-        accepted.addErrback(self._refused)
-        accepted.addErrback(partial(self._log.failure, "an MQTT connection could not be accepted"))
+        else:
+            self.read(False)
+            accepted = Deferred.fromCoroutine(self._accept(event.packet))
+            accepted.addErrback(self._refused)
+            accepted.addErrback(partial(self._log.failure, "an MQTT connection could not be accepted"))
 
     async def _accept(self, packet: Connect) -> None:
         """Let the client in, and give it its session, before CONNACK says so."""

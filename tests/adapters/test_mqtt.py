@@ -231,6 +231,16 @@ class ConnectTests(MQTTTestCase):
             self.assertTrue(wire.disconnecting)
         self.assertEqual([], self.house.gate.claims)
 
+    def test_too_late(self) -> None:
+        """Who comes when the others were told is not let in: nobody would tell it that the server ends."""
+        self.house.mqtt.going_away()
+        for version, code in ((5, 0x88), (4, 3), (3, 3)):
+            wire = self.house.mqtt_wire()
+            (answer,) = packets(wire.receive(encode(self.who("alice", version), version)), version)
+            self.assertEqual((code, False), _code(answer))
+            self.assertTrue(wire.disconnecting)
+        self.assertEqual([], self.house.gate.claims)
+
     def test_assigned_client_id(self) -> None:
         """An empty client identifier gets one of ours; 5.0 is told, and no two are the same."""
         told = set()
