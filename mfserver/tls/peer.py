@@ -82,7 +82,7 @@ class Peer:
     def _read_common_name(self) -> str:
         # cryptography parses the subject only now, and what it raises for a broken one varies.
         try:
-            subject = self.leaf.subject
+            subject = self._copy().subject
             names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
             encoded = subject.public_bytes()
         except Exception as error:
@@ -101,12 +101,17 @@ class Peer:
 
     def _read_uris(self) -> tuple[str, ...]:
         try:
-            names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            extensions = self._copy().extensions
+            names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
         except x509.ExtensionNotFound:
             return ()
         except Exception as error:  # parsed only now, as the subject is
             raise NotAuthorized("the certificate's extensions cannot be read") from error
+
+    def _copy(self) -> x509.Certificate:
+        """The leaf once more: what is read in it stays with it, kilobytes for as long as the connection."""
+        return x509.load_der_x509_certificate(self.leaf.public_bytes(Encoding.DER))
 
     def is_issued_by(self, issuers: Iterable[x509.Certificate]) -> bool:
         for issuer in issuers:
