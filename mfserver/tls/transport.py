@@ -144,7 +144,7 @@ class TLSTransport(Carried):
                 if self._reading:
                     self._read()
                 elif events & ~(EPOLLOUT | EPOLLIN):  # broken, while nobody wants to hear what came before
-                    self._lose(ConnectionLost())
+                    self.lose(ConnectionLost())
 
     def handshake(self) -> None:
         """Go on with the handshake; it costs up to a few milliseconds when a certificate's key is used."""
@@ -163,10 +163,6 @@ class TLSTransport(Carried):
             self._handshake_failed(error)
         else:
             self._handshake_completed(self._tls)
-
-    def lose(self, error: BaseException) -> None:
-        """Nobody watches the socket any more, or a mistake of ours was caught: it is over."""
-        self._lose(error)
 
     def _handshake_failed(self, error: Exception) -> None:
         self._admission.failed(self._address, error)
@@ -241,7 +237,7 @@ class TLSTransport(Carried):
                 self._watch_for(EPOLLOUT)
                 return
             except SSL.Error as error:
-                self._lose(reason_of(error))
+                self.lose(reason_of(error))
                 return
             protocol.dataReceived(data)
             left -= len(data)
@@ -252,7 +248,7 @@ class TLSTransport(Carried):
     def _cut_off(self) -> None:
         """It sends no end of what is no data."""
         self._admission.report("a TLS client shakes hands without end", network(self.getPeer().host))
-        self._lose(ConnectionAborted())
+        self.lose(ConnectionAborted())
 
     def _peer_closes(self) -> None:
         """Its close_notify: it sends no more. What we have to say, we say when this turn ends."""
@@ -319,10 +315,10 @@ class TLSTransport(Carried):
             except SSL.WantWriteError:
                 break
             except SSL.WantReadError:  # TLS 1.2 would have to shake hands again, which is refused
-                self._lose(ConnectionLost())
+                self.lose(ConnectionLost())
                 return False
             except SSL.Error as error:
-                self._lose(reason_of(error))
+                self.lose(reason_of(error))
                 return False
             self._held -= sent
             self._unsent = b"" if sent == len(data) else memoryview(data)[sent:]
@@ -361,7 +357,7 @@ class TLSTransport(Carried):
             self._producer.resumeProducing()
         except Exception as error:
             self._log.failure("a producer failed, and its connection ends")
-            self._lose(error)
+            self.lose(error)
 
     def pauseProducing(self) -> None:
         """Read no more."""
@@ -433,8 +429,8 @@ class TLSTransport(Carried):
         self._reading = True  # who asked us to wait is of no matter now: the peer's last record is
         self._watch_for(EPOLLIN)
 
-    def _lose(self, reason: BaseException) -> None:
-        """The connection is broken, or ended by the peer without a word."""
+    def lose(self, reason: BaseException) -> None:
+        """The connection is broken or ended by the peer without a word, or nobody watches it any more."""
         if self._state == _CLOSED:
             return
         if self._protocol is None and self._state != _DRAINING:
