@@ -24,7 +24,7 @@ from mfserver.routing import router
 from mfserver.settings import DEFAULT_PORTS, Settings
 from mfserver.store import database
 from mfserver.tap import Options
-from mfserver.tls import context, limit
+from mfserver.tls import carrier, context, limit, poller, port, transport
 from mfserver.tls.listen import listen
 from mfserver.topic import MAX_BYTES, MAX_LEVELS
 
@@ -129,6 +129,9 @@ class NumberTests(SynchronousTestCase):
             ],
             "Connections of one thing": [Settings().max_connections_per_thing],
             "TLS handshake": [default(listen, "handshake_timeout")],
+            "Handshakes that": [poller._MOST_HANDSHAKES, port._MOST, poller._SLICE * 1000],
+            "Records of TLS": [carrier._CRUMBS, carrier._AHEAD, context._STEPS],
+            "Read of one TLS": [transport._RECORDS_READ, transport._BYTES_READ],
             "Request line": [
                 server.BoundedChannel.maxHeaders,
                 server.BoundedChannel.totalHeadersSize,
