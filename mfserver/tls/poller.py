@@ -20,7 +20,7 @@ __all__ = ["Poller"]
 #: Sockets that are looked at in one turn of the reactor. Who waits is first in the next one (epoll(7)).
 _MOST: Final = 128
 #: Seconds of a turn that handshakes may take; one is always done. Live traffic waits no longer for them.
-_SLICE: Final = 0.002
+_SLICE: Final = 0.001
 #: Handshakes that wait for us; while there are more, nobody new is accepted: they wait in the system's
 #: backlog, where no deadline of ours runs.
 _MOST_HANDSHAKES: Final = 64
