@@ -21,7 +21,7 @@ from mfserver.tls.transport import TLSTransport
 __all__ = ["TLSPort"]
 
 #: Connections that are accepted in one turn of the reactor.
-_MOST: Final = 4
+_MOST: Final = 8
 #: How the system says that there is no room for another one, and seconds until it is asked again.
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE: Final = 1.0

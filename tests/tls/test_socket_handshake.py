@@ -331,7 +331,7 @@ class StormTests(SocketCase):
             self.assertEqual(self.answered(clients), list(range(count)))
 
     def test_one_is_always_done(self) -> None:
-        house = self.open(clock=Instants(60))
+        house = self.open(clock=Instants(0.003))
         clients = self.storm(3, house)
         house.poller.doRead()
         house.poller.doRead()
@@ -342,7 +342,7 @@ class StormTests(SocketCase):
 
     def test_live_traffic_between(self) -> None:
         """Between two slices everybody who is in is read and answered."""
-        house = self.open(clock=Instants(60))
+        house = self.open(clock=Instants(0.003))
         live = house.connect(self.client_context())
         guest = live.handshake()
         guest.on_data = lambda guest: guest.wire.write(b"pong")
@@ -355,9 +355,23 @@ class StormTests(SocketCase):
         self.assertLess(len(self.answered(clients)), 30)
         self.assertTrue(self.answered(clients))
 
+    def test_fewer_after_a_turn_that_took_long(self) -> None:
+        """What each of many needs decides how many the next turn looks at; later it is all again."""
+        clock = Instants(0)
+        house = self.open(clock=clock)
+        clients = [house.connect(self.client_context()) for _ in range(20)]
+        guests = [client.handshake() for client in clients]
+        for took, heard in ((0.02, 20), (0.0, 4), (0.0, 8), (0.0, 16)):
+            for client in clients:
+                client.send(b"x")
+            clock.step = took
+            before = sum(len(guest.received) for guest in guests)
+            house.poller.doRead()
+            self.assertEqual(sum(len(guest.received) for guest in guests) - before, heard)
+
     def test_nobody_new_while_too_many_wait(self) -> None:
         """Past a bound newcomers wait in the system's backlog, where no deadline of ours runs."""
-        house = self.open(clock=Instants(60))
+        house = self.open(clock=Instants(0.003))
         clients = self.storm(150, house)
         for _ in range(20):
             house.poller.doRead()

@@ -155,7 +155,7 @@ class PortTests(SocketCase):
     def test_a_bounded_number_in_one_turn(self) -> None:
         carriers = [self.house.plain() for _ in range(40)]
         self.house.poller.doRead()
-        self.assertEqual(len(self.house.reactor.getDelayedCalls()), 16)
+        self.assertEqual(len(self.house.reactor.getDelayedCalls()), 8)
         self.house.rest()
         self.assertEqual(len(self.house.reactor.getDelayedCalls()), 40)
         for carrier in carriers:
