@@ -19,7 +19,7 @@ from mfserver.tls.context import ServerContext
 from mfserver.tls.limit import ConnectionLimit, LimitedFactory
 from mfserver.tls.memory import MemoryTLSFactory
 from mfserver.tls.poller import Poller
-from mfserver.tls.port import TLSPort
+from mfserver.tls.port import PlainPort, TLSPort
 
 __all__ = ["listen"]
 
@@ -57,7 +57,8 @@ def listen(
     :param handshake_timeout: seconds from the connection to the end of the TLS handshake.
     :param backlog: connections that the kernel holds until they are accepted.
     :param limit: counts the connections from the moment they are accepted, and closes those too many.
-    :param poller: carries TLS straight on the sockets; None for Twisted's own way, through memory.
+    :param poller: accepts a few connections a turn, and carries TLS straight on the sockets; None for
+        Twisted's own ways.
     :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :param now: the time in seconds since 1970.
     :raises CannotListenError: the address is taken, forbidden or none of this machine's.
@@ -74,6 +75,10 @@ def listen(
         factory = MemoryTLSFactory(reactor, factory, admission)
     if limit is not None:
         factory = LimitedFactory(factory, limit)
+    if poller is not None:
+        plain_port = PlainPort(bound, reactor, factory, poller, report)
+        plain_port.startListening()
+        return plain_port
     try:
         listening: IListeningPort = reactor.adoptStreamPort(bound.fileno(), bound.family, factory)
     finally:

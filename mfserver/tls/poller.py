@@ -17,13 +17,15 @@ from mfserver.turn import Turn
 
 __all__ = ["Poller"]
 
-#: Sockets that are looked at in one turn of the reactor, and the fewest in one that follows a turn which took
-#: more than its seconds. Who waits is first in the next one (epoll(7)).
-_MOST: Final = 32
-_FEWEST: Final = 4
+#: Sockets that are looked at at once; who waits is first the next time (epoll(7)).
+_AT_ONCE: Final = 16
+#: Seconds in which one after another is read, before what they write leaves.
 _TURN: Final = 0.004
 #: Seconds of a turn that handshakes may take; one is always done. Live traffic waits no longer for them.
 _SLICE: Final = 0.002
+#: Where the others of a turn need longer than that, we may take as much as they did, and handshakes half of
+#: it, or who crowds one listener would starve the next. Seconds at most; so much is no crowd but a pause.
+_LONGEST: Final = 0.25
 #: Handshakes that wait for us; while there are more, nobody new is accepted: they wait in the system's
 #: backlog, where no deadline of ours runs.
 _MOST_HANDSHAKES: Final = 64
@@ -50,8 +52,11 @@ class Poller:
         self._monotonic = monotonic
         self._epoll: select.epoll | None = None
         self._watched: dict[int, Watched] = {}
-        self._most = _MOST
+        # Whether somebody was left at the end of the last turn, so that the reactor did not rest since.
+        self._is_behind = False
+        self._left = 0.0
         self._handshakes: deque[ShakesHands] = deque()
+        self._sliced = 0.0  # when the last slice ended; 0 while no handshake waits
         self._next_handshakes: IDelayedCall | None = None
 
     @property
@@ -97,30 +102,45 @@ class Poller:
     # --- IReadDescriptor ------------------------------------------------------------------------------------
 
     def doRead(self) -> None:
-        """Read everybody who is ready, and end the turn."""
+        """Read everybody who is ready, as long as it is our turn."""
+        now = self._monotonic()
+        others = min(_LONGEST, now - self._left) if self._is_behind else 0.0
+        until = now + others
+        while True:
+            now = self._read_some(now + _TURN)
+            if not self._is_behind or now >= until:
+                break
+        self._left = now
+
+    def _read_some(self, until: float) -> float:
+        """Read, and send what that made others write.
+
+        :param until: when to stop; who is left then is first the next time.
+        :return: when it ended.
+        """
         epoll, watched, turn = self._epoll, self._watched, self.turn
-        assert epoll is not None
-        begun = self._monotonic()
-        ready = epoll.poll(0, self._most)
         turn.begin()
         try:
-            for fd, events in ready:
-                found = watched.get(fd)
-                if found is None:
-                    continue  # closed by what another one was told in this turn
-                try:
-                    found.ready(events)
-                except Exception as error:
-                    self._log.failure("a TLS connection is closed over a mistake of ours")
-                    found.lose(error)
+            while True:
+                ready = epoll.poll(0, _AT_ONCE) if epoll is not None else []
+                for fd, events in ready:
+                    found = watched.get(fd)
+                    if found is None:
+                        continue  # closed by what another one was told in this turn
+                    try:
+                        found.ready(events)
+                    except Exception as error:
+                        self._log.failure("a TLS connection is closed over a mistake of ours")
+                        found.lose(error)
+                epoll = self._epoll  # the last one may have left
+                self._is_behind = len(ready) == _AT_ONCE and epoll is not None
+                if not self._is_behind or self._monotonic() >= until:
+                    break
         finally:
             turn.end()
             if self._handshakes:
                 self._shake_hands_soon()
-        # A thousand who hang up at once take longer than as many messages: others are heard in between.
-        took = self._monotonic() - begun
-        fits = 2 * self._most if took <= _TURN else int(len(ready) * _TURN / took)
-        self._most = min(_MOST, max(_FEWEST, fits))
+        return self._monotonic()
 
     def fileno(self) -> int:
         """The descriptor of all."""
@@ -154,7 +174,9 @@ class Poller:
 
     def _shake_hands(self) -> None:
         self._next_handshakes = None
-        until = self._monotonic() + _SLICE
+        now = self._monotonic()
+        others = min(_LONGEST, now - self._sliced) if self._sliced else 0.0
+        until = now + max(_SLICE, others / 2)
         while self._handshakes:
             transport = self._handshakes.popleft()
             try:
@@ -162,9 +184,12 @@ class Poller:
             except Exception as error:
                 self._log.failure("a TLS handshake is over by a mistake of ours")
                 transport.lose(error)
-            if self._monotonic() >= until:
+            now = self._monotonic()
+            if now >= until:
                 break
+        self._sliced = 0.0
         if self._handshakes:
+            self._sliced = now
             self._shake_hands_soon()
 
 

@@ -1,13 +1,14 @@
-"""A listener whose connections speak TLS straight on their sockets."""
+"""Listeners that accept a few connections a turn, however many come at once."""
 
 import errno
 import socket
+from collections.abc import Callable
 from select import EPOLLIN
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -18,7 +19,7 @@ from mfserver.tls.limit import ConnectionLimit
 from mfserver.tls.poller import Poller
 from mfserver.tls.transport import TLSTransport
 
-__all__ = ["TLSPort"]
+__all__ = ["PlainPort", "TLSPort"]
 
 #: Connections that are accepted in one turn of the reactor.
 _MOST: Final = 8
@@ -28,26 +29,40 @@ _PAUSE: Final = 1.0
 
 
 @implementer(IListeningPort)
-class TLSPort:
-    """Accepts connections.
+class _Port:
+    """Accepts connections; what becomes of them, a subclass says.
 
     :param bound: a listening socket that does not block; it is ours from now on.
-    :param limit: counts the connections from the moment they are accepted, and closes those too many.
+    :param report: tells the log of a kind of mistake and its details, without repeating itself.
     :ivar fd: its descriptor; -1 while it does not listen.
     """
 
     _log = Logger()
 
-    def __init__(
-        self, bound: socket.socket, admission: Admission, poller: Poller, limit: ConnectionLimit | None
-    ) -> None:
+    def __init__(self, bound: socket.socket, poller: Poller, report: Callable[[str, str], None]) -> None:
         self.fd = -1
         self._bound = bound
         self._address = address_of(bound.getsockname())
-        self._admission = admission
         self._poller = poller
-        self._limit = limit
+        self._report = report
         self._pause: IDelayedCall | None = None
+
+    def _start(self) -> None:
+        """It is about to listen."""
+
+    def _stop(self) -> None:
+        """It listens no more."""
+
+    def _may_accept(self) -> bool:
+        """Whether there is time for one more; the others wait in the system's backlog meanwhile."""
+        return True
+
+    def _serve(self, carrier: socket.socket, address: Any) -> None:
+        """A connection is there; its socket does not block.
+
+        :raises Exception: it cannot be served, and nobody has its socket.
+        """
+        raise NotImplementedError
 
     # --- IListeningPort -------------------------------------------------------------------------------------
 
@@ -59,7 +74,7 @@ class TLSPort:
         if self._bound.fileno() < 0:
             raise CannotListenError(self._address.host, self._address.port, OSError("it was closed"))
         self.fd = self._bound.fileno()
-        self._admission.start()
+        self._start()
         self._poller.watch(self, EPOLLIN)
 
     def stopListening(self) -> Deferred[None] | None:
@@ -70,7 +85,7 @@ class TLSPort:
             self._poller.forget(self)
             self.fd = -1
             self._bound.close()
-            self._admission.stop()
+            self._stop()
         return None
 
     def getHost(self) -> Any:
@@ -82,7 +97,7 @@ class TLSPort:
     def ready(self, events: int) -> None:
         """Somebody waits to be accepted."""
         for _ in range(_MOST):
-            if self._poller.is_busy:  # they wait in the backlog meanwhile
+            if not self._may_accept():
                 return
             try:
                 carrier, name = self._bound.accept()
@@ -93,35 +108,102 @@ class TLSPort:
                     self._wait(error)
                     return
                 continue  # who wanted to connect is gone
-            self._accept(carrier, address_of(name))
+            try:
+                carrier.setblocking(False)
+                self._serve(carrier, address_of(name))
+            except Exception:  # OpenSSL's or the system's memory ends: this listener has to outlive it
+                self._log.failure("an accepted connection cannot be served")
+                carrier.close()
 
     def lose(self, error: BaseException) -> None:
         """The reactor ends."""
         self.stopListening()
 
-    def _accept(self, carrier: socket.socket, address: Any) -> None:
-        limit = self._limit
-        if limit is not None and not limit.accept(network(address.host)):
-            carrier.close()
-            return
-        try:
-            carrier.setblocking(False)
-            TLSTransport(carrier, address, self._admission, self._poller, self._released)
-        except Exception:  # OpenSSL's or the system's memory ends: this listener has to outlive it
-            self._log.failure("an accepted connection cannot be served")
-            carrier.close()
-            self._released(address)
-
-    def _released(self, address: IAddress) -> None:
-        if self._limit is not None:
-            self._limit.release(network(getattr(address, "host", "")))
+    def _refuse(self, error: OSError) -> None:
+        self._report("a connection cannot be accepted", f"{self._address.port}: {error.strerror}")
 
     def _wait(self, error: OSError) -> None:
         """There is no descriptor or memory left: let who is there go on, and look again later."""
-        self._admission.report("a connection cannot be accepted", f"{self._address.port}: {error.strerror}")
+        self._refuse(error)
         self._poller.watch_for(self, 0)
         self._pause = self._poller.clock.callLater(_PAUSE, self._go_on)
 
     def _go_on(self) -> None:
         self._pause = None
         self._poller.watch_for(self, EPOLLIN)
+
+
+class PlainPort(_Port):
+    """A listener whose connections are the reactor's own.
+
+    Twisted's accepts whoever waits, hundreds in one turn, which the others wait for.
+
+    :param reactor: an ``IReactorSocket``.
+    :param factory: builds the protocols.
+    """
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        reactor: Any,
+        factory: IProtocolFactory,
+        poller: Poller,
+        report: Callable[[str, str], None],
+    ) -> None:
+        super().__init__(bound, poller, report)
+        self._reactor = reactor
+        self._factory = factory
+
+    def _start(self) -> None:
+        self._factory.doStart()
+
+    def _stop(self) -> None:
+        self._factory.doStop()
+
+    def _serve(self, carrier: socket.socket, address: Any) -> None:
+        with carrier:  # the reactor makes a descriptor of its own
+            try:
+                self._reactor.adoptStreamConnection(carrier.fileno(), carrier.family, self._factory)
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self._refuse(error)
+                elif error.errno != errno.ENOTCONN:  # who wanted to connect is gone
+                    raise
+
+
+class TLSPort(_Port):
+    """A listener whose connections speak TLS straight on their sockets.
+
+    :param limit: counts the connections from the moment they are accepted, and closes those too many.
+    """
+
+    def __init__(
+        self, bound: socket.socket, admission: Admission, poller: Poller, limit: ConnectionLimit | None
+    ) -> None:
+        super().__init__(bound, poller, admission.report)
+        self._admission = admission
+        self._limit = limit
+
+    def _start(self) -> None:
+        self._admission.start()
+
+    def _stop(self) -> None:
+        self._admission.stop()
+
+    def _may_accept(self) -> bool:
+        return not self._poller.is_busy
+
+    def _serve(self, carrier: socket.socket, address: Any) -> None:
+        limit = self._limit
+        if limit is not None and not limit.accept(network(address.host)):
+            carrier.close()
+            return
+        try:
+            TLSTransport(carrier, address, self._admission, self._poller, self._released)
+        except BaseException:
+            self._released(address)
+            raise
+
+    def _released(self, address: IAddress) -> None:
+        if self._limit is not None:
+            self._limit.release(network(getattr(address, "host", "")))

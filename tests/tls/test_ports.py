@@ -130,6 +130,12 @@ class AddressTests(PortCase):
         self.assertIn(self.open("localhost").host, ("127.0.0.1", "::1"))
 
 
+class OwnAddressTests(AddressTests):
+    """As above, where we accept and not the reactor."""
+
+    is_on_socket = True
+
+
 class RefusalTests(SynchronousTestCase):
     """An address that cannot be had raises, and leaves no socket behind."""
 

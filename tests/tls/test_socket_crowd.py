@@ -1,18 +1,13 @@
 """Many connections at once: what one of them does is no other's."""
 
-import socket
 from collections.abc import Callable
 from functools import partial
 from select import EPOLLIN, EPOLLOUT
-from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionLost
-from twisted.trial.unittest import SynchronousTestCase
 
-from mfserver.tls.poller import Poller
-from mfserver.turn import Turn
-from tests.tls.sockets import Client, Guest, Reactor, SocketCase
+from tests.tls.sockets import Client, Guest, SocketCase
 
 LARGE = bytes(10_000_000)
 
@@ -165,104 +160,3 @@ class OldErrorTests(ErrorTests):
     """As under TLS 1.3."""
 
     version = SSL.TLS1_2_VERSION
-
-
-class Pipe:
-    """Something to watch that is always ready, and what it does then."""
-
-    def __init__(self, number: int, told: list[str], name: str, act: Callable[[], Any]) -> None:
-        self.fd = number
-        self.told = told
-        self.name = name
-        self.act = act
-
-    def ready(self, events: int) -> None:
-        self.told.append(self.name)
-        self.act()
-
-    def lose(self, error: BaseException) -> None:
-        self.told.append(f"{self.name} lost: {type(error).__name__}")
-
-
-class PollerTests(SynchronousTestCase):
-    """The poller, with sockets of nobody."""
-
-    def setUp(self) -> None:
-        self.reactor = Reactor()
-        self.turn = Turn(self.reactor)
-        self.poller = Poller(self.reactor, self.turn)
-        self.told: list[str] = []
-
-    def watched(self, name: str, act: Callable[[], Any] = lambda: None) -> Pipe:
-        """A socket with something to read."""
-        ours, theirs = socket.socketpair()
-        theirs.send(b"x")
-        self.addCleanup(ours.close)
-        self.addCleanup(theirs.close)
-        watched = Pipe(ours.fileno(), self.told, name, act)
-        self.poller.watch(watched, EPOLLIN)
-        return watched
-
-    def test_forgotten_in_the_same_turn(self) -> None:
-        """Who was closed by what another one was told hears nothing of what was found before."""
-        both: list[Pipe] = []
-
-        def forget_other() -> None:
-            if len(self.told) == 1:
-                other = next(one for one in both if one.name != self.told[0])
-                self.poller.forget(other)
-                other.fd = -1
-
-        both += [self.watched("a", forget_other), self.watched("b", forget_other)]
-        self.poller.doRead()
-        self.assertEqual(len(self.told), 1)
-
-    def test_one_that_fails(self) -> None:
-        """It is lost, and the others are read in the same turn."""
-
-        def break_down() -> None:
-            raise ZeroDivisionError("ono")
-
-        self.watched("a", break_down)
-        self.watched("b")
-        self.poller.doRead()
-        self.assertEqual(sorted(self.told), ["a", "a lost: ZeroDivisionError", "b"])
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-    def test_the_turn_ends(self) -> None:
-        """Whatever happened, what was written leaves."""
-
-        class Flushed:
-            def __init__(self, told: list[str]) -> None:
-                self.told = told
-
-            def flush(self) -> None:
-                self.told.append("flushed")
-
-        self.watched("a", lambda: self.turn.add_transport(Flushed(self.told)))
-        self.watched("b", lambda: self.turn.add(Flushed(self.told)))
-        self.poller.doRead()
-        self.assertEqual(sorted(self.told[:2]), ["a", "b"])
-        self.assertEqual(self.told[2:], ["flushed", "flushed"])
-
-    def test_nobody_left(self) -> None:
-        """The last one takes the poller out of the reactor; the next one brings it back."""
-        for _ in range(2):
-            self.assertEqual((self.reactor.readers, self.poller.fileno()), ([], -1))
-            watched = self.watched("a", lambda: None)
-            self.assertEqual(self.reactor.readers, [self.poller])
-            self.poller.forget(watched)
-            self.poller.forget(watched)
-        self.assertEqual(self.reactor.readers, [])
-
-    def test_the_last_leaves_in_the_middle_of_a_turn(self) -> None:
-        watched = self.watched("a", lambda: self.poller.forget(watched))
-        self.poller.doRead()
-        self.assertEqual((self.reactor.readers, self.poller.fileno()), ([], -1))
-
-    def test_nobody_watches_on(self) -> None:
-        """Other events may be asked for after the poller has ended: nothing happens."""
-        watched = self.watched("a")
-        self.poller.forget(watched)
-        self.poller.watch_for(watched, EPOLLOUT)
-        self.assertEqual(self.reactor.readers, [])

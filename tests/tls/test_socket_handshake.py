@@ -346,28 +346,14 @@ class StormTests(SocketCase):
         live = house.connect(self.client_context())
         guest = live.handshake()
         guest.on_data = lambda guest: guest.wire.write(b"pong")
-        clients = self.storm(30, house)
+        clients = self.storm(60, house)
         for count in range(1, 10):
             live.send(b"ping")
             house.turn(2)
             self.assertEqual(guest.received, b"ping" * count)
             house.until(partial(live.has_received, b"pong" * count))
-        self.assertLess(len(self.answered(clients)), 30)
+        self.assertLess(len(self.answered(clients)), 60)
         self.assertTrue(self.answered(clients))
-
-    def test_fewer_after_a_turn_that_took_long(self) -> None:
-        """What each of many needs decides how many the next turn looks at; later it is all again."""
-        clock = Instants(0)
-        house = self.open(clock=clock)
-        clients = [house.connect(self.client_context()) for _ in range(20)]
-        guests = [client.handshake() for client in clients]
-        for took, heard in ((0.02, 20), (0.0, 4), (0.0, 8), (0.0, 16)):
-            for client in clients:
-                client.send(b"x")
-            clock.step = took
-            before = sum(len(guest.received) for guest in guests)
-            house.poller.doRead()
-            self.assertEqual(sum(len(guest.received) for guest in guests) - before, heard)
 
     def test_nobody_new_while_too_many_wait(self) -> None:
         """Past a bound newcomers wait in the system's backlog, where no deadline of ours runs."""

@@ -9,10 +9,14 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.tls.limit import ConnectionLimit
-from tests.tls.sockets import GARBAGE, Client, Guest, SocketCase
+from mfserver.tls.listen import listen
+from mfserver.tls.poller import Poller
+from mfserver.turn import Turn
+from tests.tls.sockets import GARBAGE, Client, Guest, Reactor, SocketCase
 
 
 def abort_and_lose(_client: Client, guest: Guest) -> None:
@@ -171,6 +175,95 @@ class PortTests(SocketCase):
         _client, guest = self.connect()
         self.assertEqual(guest.lost, [])
         self.assertEqual(self.house.reports[20:], [])
+
+
+class Adopting(Reactor):
+    """A reactor that keeps the connections it is given, or says why it cannot.
+
+    :ivar error: what it raises.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adopted: list[socket.socket] = []
+        self.error: BaseException | None = None
+
+    def adoptStreamConnection(self, descriptor: int, family: int, factory: Factory) -> None:
+        if self.error is not None:
+            raise self.error
+        self.adopted.append(socket.fromfd(descriptor, family, socket.SOCK_STREAM))
+
+
+class PlainPortTests(SynchronousTestCase):
+    """A listener without TLS."""
+
+    def setUp(self) -> None:
+        self.reactor = Adopting()
+        self.poller = Poller(self.reactor, Turn(self.reactor))
+        self.reports: list[tuple[str, str]] = []
+        self.factory = Factory()
+        self.factory.noisy = False
+        self.port = listen(
+            self.reactor,
+            "127.0.0.1",
+            0,
+            self.factory,
+            poller=self.poller,
+            report=lambda kind, detail: self.reports.append((kind, detail)),
+        )
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        self.port.stopListening()
+        for adopted in self.reactor.adopted:
+            adopted.close()
+        self.assertEqual((self.reactor.readers, self.reactor.getDelayedCalls()), ([], []))
+        self.assertEqual(self.factory.numPorts, 0)
+
+    def connect(self) -> socket.socket:
+        host: Any = self.port.getHost()
+        client = socket.create_connection((host.host, host.port), 10)
+        self.addCleanup(client.close)
+        return client
+
+    def test_a_bounded_number_in_one_turn(self) -> None:
+        """Hundreds who come at once hold nobody up who is there."""
+        clients = [self.connect() for _ in range(40)]
+        self.poller.doRead()
+        self.assertEqual(len(self.reactor.adopted), 8)
+        for _ in range(10):
+            self.poller.doRead()
+        self.assertEqual(len(self.reactor.adopted), 40)
+        self.assertFalse(os.get_blocking(self.reactor.adopted[0].fileno()))
+        clients[0].send(b"hello")
+        self.assertEqual(self.reactor.adopted[0].recv(5), b"hello")
+
+    def test_who_is_gone(self) -> None:
+        """It was reset while it waited: nothing to tell anybody."""
+        self.reactor.error = OSError(errno.ENOTCONN, "gone")
+        client = self.connect()
+        self.poller.doRead()
+        self.assertEqual((self.reports, client.recv(1)), ([], b""))
+
+    def test_no_descriptor_for_the_reactor(self) -> None:
+        self.reactor.error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        client = self.connect()
+        self.poller.doRead()
+        [(kind, detail)] = self.reports
+        self.assertEqual(kind, "a connection cannot be accepted")
+        self.assertIn(os.strerror(errno.EMFILE), detail)
+        self.assertEqual(client.recv(1), b"")
+
+    def test_one_that_cannot_be_served(self) -> None:
+        self.reactor.error = MemoryError()
+        client = self.connect()
+        self.poller.doRead()
+        self.assertEqual(client.recv(1), b"")
+        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+        self.reactor.error = None
+        self.connect()
+        self.poller.doRead()
+        self.assertEqual(len(self.reactor.adopted), 1)
 
 
 class Interrupted:
