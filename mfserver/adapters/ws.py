@@ -22,7 +22,7 @@ from mfserver.adapters.websocket import (
     websocket_factory,
 )
 from mfserver.budget import Budget
-from mfserver.errors import MFServerError, NotAuthorized
+from mfserver.errors import MFServerError, NotAuthorized, Overloaded
 from mfserver.interfaces import IAuthenticator, ILiveConnection, ISubscriber, IThing
 from mfserver.message import Message
 from mfserver.records import ChannelId
@@ -179,6 +179,7 @@ class WSAdapter:
     :param now: the wall clock, in nanoseconds since 1970.
     :ivar dropped: QoS 0 messages that a peer was too slow for.
     :ivar open: the WebSockets that are open now.
+    :ivar is_ending: the server ends, and lets nobody in any more.
     """
 
     _log = Logger()
@@ -202,6 +203,7 @@ class WSAdapter:
         self.report = report
         self.dropped = 0
         self.open: set[WSProtocol] = set()
+        self.is_ending = False
         self._factory = websocket_factory(max_message, reactor, budget)
 
     def routes(self) -> list[Route]:
@@ -226,6 +228,8 @@ class WSAdapter:
 
     async def serve(self, request: Request, parameters: dict[str, str]) -> None:
         """Decide who is asking, and only then let the WebSocket protocol have the connection."""
+        if self.is_ending:
+            raise Overloaded("the server is shutting down")
         channel, subtopic = parameters["channel"], parameters["subtopic"]
         protocol = WSProtocol(self, request_content_type(request))
         protocol.topic_filter = parse_path_filter(channel, subtopic)
@@ -246,6 +250,9 @@ class WSAdapter:
     def opened(self, protocol: WSProtocol) -> None:
         """Let a WebSocket hear what is published on its topic."""
         self.open.add(protocol)
+        if self.is_ending:
+            protocol.going_away()
+            return
         try:
             self._router.subscribe(protocol.topic_filter, protocol, Options(qos=1), exact=False)
         except MFServerError as error:
@@ -298,7 +305,8 @@ class WSAdapter:
         return message.expires != 0 and message.expires <= self._now()
 
     def going_away(self) -> None:
-        """Close every WebSocket with 1001."""
+        """Close every WebSocket with 1001, and let nobody in any more."""
+        self.is_ending = True
         for protocol in list(self.open):
             protocol.going_away()
 

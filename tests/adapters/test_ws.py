@@ -377,6 +377,17 @@ class EndTests(WSTestCase):
         self.house.ws.going_away()
         self.assertEqual([1001, 1001], [close_code(wire.take()) for wire in wires])
 
+    def test_late(self) -> None:
+        """While the server ends nobody is let in; who was on the way in hears 1001, and no message."""
+        self.house.gate.held = []
+        late = self.house.web_wire()
+        self.assertEqual(b"", late.receive(handshake(PATH, ALICE)))
+        self.house.ws.going_away()
+        self.assertEqual(503, self.ask(PATH, ALICE)[1])
+        self.house.gate.held.pop()()
+        status, _, rest = answer(late.take())
+        self.assertEqual((101, 1001), (status, close_code(rest)))
+
     def test_close_deadline(self) -> None:
         """A peer that does not answer a close is cut off after ten seconds."""
         wire = self.open("alice")
