@@ -285,8 +285,10 @@ class RunningTests(ServiceTestCase):
         await self.start()
         await self.ask("POST", "/users", ACCOUNT)
         guess = {"token": "nobody-has-this-key"}
-        await gatherResults([Deferred.fromCoroutine(self.ask("POST", "/identify", guess)) for _ in range(40)])
-        self.assertEqual(429, (await self.ask("POST", "/identify", guess))[0])
+        answers = await gatherResults(
+            [Deferred.fromCoroutine(self.ask("POST", "/identify", guess)) for _ in range(60)]
+        )
+        self.assertEqual({401, 429}, {status for status, *_ in answers})
         self.assertEqual(201, (await self.ask("POST", "/tokens", ACCOUNT))[0])
 
     async def test_x509(self) -> None:
