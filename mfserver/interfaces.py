@@ -174,6 +174,11 @@ class IPeer(Interface):
     def is_issued_by(issuers: Iterable[Any]) -> bool:
         """Whether one of these, each a cryptography.x509.Certificate, signed it: no other stands between."""
 
+    def rest() -> None:
+        """Somebody was let in by it for long: hold no more than what it is known by, and read the rest again
+        from the connection when it is asked for. Once that is gone, what needs it raises ``NotAuthorized``.
+        """
+
     def verify(now: float) -> None:
         """Ask our own records again: validity dates, revocation and today's trust roots.
 

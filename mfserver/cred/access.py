@@ -222,6 +222,7 @@ class Access:
         known.logins[login] = None
         if presence.peer is not None and presence.connection is not None:
             self._watch.add(login, presence.peer)
+            presence.peer.rest()
         return login
 
     def avatar(self, thing: ThingId) -> ThingAvatar:

@@ -69,21 +69,27 @@ class Session:
     :ivar waiting_bytes: sizes of what waits.
     :ivar in_flight: by packet identifier, in the order of sending: QoS 1 until its PUBACK, QoS 2 until its
         PUBCOMP [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5].
-    :ivar received: identifiers of QoS 2 PUBLISHes of the client that it has not released; the owner keeps it.
     :ivar send_quota: how many may be in flight, 0 to 65,535; set it when a connection begins. More may be,
         from a connection that took more, and they go first.
     """
 
-    __slots__ = ("_droppable", "_last", "in_flight", "received", "send_quota", "waiting", "waiting_bytes")
+    __slots__ = ("_droppable", "_last", "_received", "in_flight", "send_quota", "waiting", "waiting_bytes")
 
     def __init__(self, send_quota: int = 0) -> None:
         self.waiting: deque[Delivery] = _NONE
         self.waiting_bytes = 0
         self.in_flight: dict[int, Delivery] = {}
-        self.received: set[int] = set()
+        self._received: set[int] | None = None  # until somebody asks: an empty one takes 216 bytes
         self.send_quota = send_quota  # [MQTT-4.9.0-1]
         self._droppable: deque[Delivery] = _NONE  # what waits at QoS 0, in the same order
         self._last = 0
+
+    @property
+    def received(self) -> set[int]:
+        """Identifiers of QoS 2 PUBLISHes of the client that it has not released; the owner keeps it."""
+        if self._received is None:
+            self._received = set()
+        return self._received
 
     # --- packet identifiers ------------------------------------------------------------------------------
 
@@ -212,4 +218,4 @@ class Session:
         self.waiting = self._droppable = _NONE
         self.waiting_bytes = 0
         self.in_flight.clear()
-        self.received.clear()
+        self._received = None

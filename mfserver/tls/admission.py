@@ -79,6 +79,7 @@ class Admission:
                 connection.get_protocol_version_name(),
                 self.context,
                 connection.generation if chain else 0,
+                connection,
             )
         except Exception as error:  # OpenSSL has read it; what cryptography may raise for it varies
             raise NotAuthorized("the client certificate cannot be read") from error

@@ -2,12 +2,15 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from sys import intern
 from typing import Final
+from weakref import ref
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
 from zope.interface import Attribute, Interface, implementer
 
 from mfserver.certificates import fingerprint
@@ -43,6 +46,20 @@ class Peer:
     :ivar tls_version: ``"TLSv1.2"`` or ``"TLSv1.3"``. Under 1.2 the certificate crossed the network in clear.
     """
 
+    __slots__ = (
+        "_chain",
+        "_common_name",
+        "_connection",
+        "_context",
+        "_leaf",
+        "_not_valid_before",
+        "_uris",
+        "_verified",
+        "fingerprint",
+        "not_valid_after",
+        "tls_version",
+    )
+
     def __init__(
         self,
         leaf: x509.Certificate,
@@ -50,24 +67,47 @@ class Peer:
         tls_version: str,
         context: ServerContext,
         generation: int,
+        connection: SSL.Connection | None = None,
     ) -> None:
         """
         :param chain: the intermediates between the leaf and its trust root; empty on a resumed session.
         :param context: whose trust roots count, today's.
         :param generation: that of the context whose handshake verified the chain; 0 on a resumed session,
             of which we verify it ourselves.
+        :param connection: where OpenSSL has the leaf as long as it lives; without one :meth:`rest` keeps it.
         :raises ValueError: the leaf has dates that cannot be read.
         """
-        self.leaf = leaf
+        self._leaf: x509.Certificate | None = leaf
         self.fingerprint = fingerprint(leaf.public_bytes(Encoding.DER))
         self._not_valid_before = leaf.not_valid_before_utc.timestamp()
         self.not_valid_after = leaf.not_valid_after_utc.timestamp()
-        self.tls_version = tls_version
+        self.tls_version = intern(tls_version)  # OpenSSL's name is a new text each time
         self._chain = tuple(chain)
         self._context = context
         self._verified = generation
         self._common_name: str | None = None
         self._uris: tuple[str, ...] | None = None
+        self._connection = None if connection is None else ref(connection)
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The certificate; at rest it is read from OpenSSL's connection, which takes ten microseconds.
+
+        :raises NotAuthorized: that connection is gone, or shows another one.
+        """
+        if self._leaf is not None:
+            return self._leaf
+        connection = self._connection() if self._connection is not None else None
+        leaf = connection.get_peer_certificate(as_cryptography=True) if connection is not None else None
+        if leaf is None or fingerprint(leaf.public_bytes(Encoding.DER)) != self.fingerprint:
+            raise NotAuthorized("the connection does not show the client certificate any more")
+        return leaf
+
+    def rest(self) -> None:
+        # OpenSSL keeps the certificate as long as the connection: a second one would cost as much as all else
+        # that we know of an idle client.
+        if self._connection is not None:
+            self._leaf = self._common_name = self._uris = None
 
     def common_name(self) -> str:
         if self._common_name is None:  # every request on this connection asks
@@ -114,9 +154,10 @@ class Peer:
         return x509.load_der_x509_certificate(self.leaf.public_bytes(Encoding.DER))
 
     def is_issued_by(self, issuers: Iterable[x509.Certificate]) -> bool:
+        leaf = self.leaf
         for issuer in issuers:
             try:
-                self.leaf.verify_directly_issued_by(issuer)
+                leaf.verify_directly_issued_by(issuer)
             except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
                 continue
             return True

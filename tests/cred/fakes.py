@@ -50,6 +50,7 @@ class CarefulPeer:
         self.tls_version = "TLSv1.3"
         self.trouble: Exception | None = None
         self.verified: list[float] = []
+        self.rests = 0
         self.on_verify: Callable[[], object] = lambda: None
         self._name = name
         self._uris = tuple(uris)
@@ -65,6 +66,9 @@ class CarefulPeer:
 
     def is_issued_by(self, issuers: Iterable[object]) -> bool:
         return any(issuer is self._issuer for issuer in issuers)
+
+    def rest(self) -> None:
+        self.rests += 1
 
     def verify(self, now: float) -> None:
         self.verified.append(now)

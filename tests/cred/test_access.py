@@ -384,6 +384,17 @@ class WatchTests(AccessCase):
         self.last = self.home.access.login(found, Presence(connection, peer))
         return connection
 
+    def test_a_certificate_rests_while_its_connection_lives(self) -> None:
+        """Not for a single request, behind which the next one asks it again."""
+        self.house()
+        peer, single = CarefulPeer("a"), CarefulPeer("b")
+        self.enter(peer)
+        found = self.find(self.home.things[0])
+        assert found is not None
+        self.home.access.login(found, Presence(None, single))
+        self.home.access.login(found, Presence(LiveConnection(), None))
+        self.assertEqual((peer.rests, single.rests), (1, 0))
+
     def test_an_expired_certificate_ends_its_connection_within_a_second(self) -> None:
         home = self.house()
         now = home.clock.seconds()

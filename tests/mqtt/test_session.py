@@ -213,3 +213,9 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual((session.in_flight, session.received), ({}, set()))
         self.assertIsNone(session.drop_oldest_qos0())
         self.assertIsNone(session.pop_waiting())
+
+    def test_received_is_kept(self) -> None:
+        """What was added is there, for as long as the session."""
+        session, other = Session(), Session()
+        session.received.add(7)
+        self.assertEqual((session.received, other.received), ({7}, set()))

@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime
 from time import time
+from typing import Any
+from weakref import ref
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -207,6 +210,79 @@ class VerifyTests(PeerCase):
         self.assertRaises(NotAuthorized, peers[1].verify, time())
         peers[0].verify(time())
         peers[1].verify(time())
+
+
+class Connection(SSL.Connection):
+    """OpenSSL's, which shows what it is told to."""
+
+    shown: x509.Certificate | None = None
+
+    def get_peer_certificate(self, *, as_cryptography: bool = False) -> Any:
+        return self.shown
+
+
+class RestTests(PeerCase):
+    """At rest a peer has what it shows from OpenSSL's connection, and nothing without it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.thing = self.authority.client(common_names(KEY), uris=["urn:a"]).certificate
+        self.connection = Connection(self.context.context)
+        self.connection.shown = self.thing
+        generation = self.context.generation
+        self.peer_at_rest = Peer(self.thing, (), "TLSv1.3", self.context, generation, self.connection)
+        self.peer_at_rest.common_name()
+        self.peer_at_rest.uris()
+        self.peer_at_rest.rest()
+
+    def refused(self) -> None:
+        """Whatever is asked of it that only the certificate can tell."""
+        peer = self.peer_at_rest
+        self.assertRaises(NotAuthorized, lambda: peer.leaf)
+        self.assertRaises(NotAuthorized, peer.common_name)
+        self.assertRaises(NotAuthorized, peer.uris)
+        self.assertRaises(NotAuthorized, peer.is_issued_by, [self.authority.certificate])
+        self.assertRaises(NotAuthorized, peer.verify, time())
+
+    def test_all_is_there(self) -> None:
+        peer = self.peer_at_rest
+        self.assertEqual((peer.leaf, peer.common_name(), peer.uris()), (self.thing, KEY, ("urn:a",)))
+        self.assertTrue(peer.is_issued_by([self.authority.certificate]))
+        peer.verify(time())
+        self.assertTrue(self.context.reload())
+        peer.verify(time())
+        self.assertRaises(NotAuthorized, peer.verify, peer.not_valid_after + 1)
+
+    def test_nothing_is_held(self) -> None:
+        peer = self.peer_at_rest
+        peer.verify(time())
+        self.assertEqual((peer._leaf, peer._common_name, peer._uris), (None, None, None))
+        before = ref(self.connection)
+        del self.connection
+        self.assertIsNone(before())
+
+    def test_gone(self) -> None:
+        """Nobody is let in, or stays, by a certificate that nobody shows."""
+        del self.connection
+        self.refused()
+
+    def test_another_one(self) -> None:
+        for shown in (self.authority.client(common_names(KEY)).certificate, None):
+            self.connection.shown = shown
+            self.refused()
+
+    def test_without_a_connection(self) -> None:
+        """There is nowhere to read it from: it stays."""
+        peer = self.peer(self.thing)
+        peer.rest()
+        self.assertIs(peer.leaf, self.thing)
+
+    def test_version_is_one_text(self) -> None:
+        """OpenSSL's name of it is a new one of each connection."""
+        names = ["".join(("TLS", "v1.3")) for _ in range(2)]
+        self.assertIsNot(*names)
+        first, second = (Peer(self.thing, (), name, self.context, 1) for name in names)
+        self.assertIs(first.tls_version, second.tls_version)
 
 
 @implementer(IPeerTransport)

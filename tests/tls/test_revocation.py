@@ -215,6 +215,25 @@ class HandshakeTests(ListenCase):
                     self.assert_not_let_in(self.connect(context, ticket))
                 self.assert_let_in(self.connect(others))
 
+    def test_at_rest(self) -> None:
+        """The same of who is let in for long, whose certificate is in OpenSSL alone, resumed or not."""
+        for version in VERSIONS:
+            for revoke in (self.revoke_ours, self.revoke_on_list):
+                identity = self.authority.client()
+                context = self.client(identity, version)
+                first = self.connect(context)
+                live = [self.assert_let_in(first)]
+                again = self.connect(context, first.client.get_session())
+                live.append(self.assert_let_in(again))
+                for peer in live:
+                    peer.rest()
+                    self.assertEqual(peer.leaf, identity.certificate)
+                    self.assertIsNot(peer.leaf, peer.leaf)
+                    peer.verify(time())
+                revoke(identity)
+                for peer in live:
+                    self.assertRaises(NotAuthorized, peer.verify, time())
+
     def test_a_signature_written_the_other_way(self) -> None:
         """OpenSSL does accept it; we do until it is revoked, and not after."""
         identity = self.authority.client()
@@ -274,3 +293,12 @@ class SocketHandshakeTests(HandshakeTests):
     """As through Twisted."""
 
     listener_type = SocketListener
+
+    def test_at_rest_after_the_connection(self) -> None:
+        """What OpenSSL showed is gone with it, and what nobody shows is not trusted."""
+        wire = self.connect(self.client(self.authority.client()))
+        peer = self.assert_let_in(wire)
+        peer.rest()
+        peer.verify(time())
+        wire.cut()
+        self.assertRaises(NotAuthorized, peer.verify, time())
