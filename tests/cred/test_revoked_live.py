@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from time import perf_counter, time
+from time import process_time, time
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -174,13 +174,13 @@ class LiveTests(HouseCase):
         for leaf in leaves:
             self.keep(leaf)
         live = [(leaf, self.enter(leaf)) for leaf in leaves for _ in range(10)]
-        began = perf_counter()
+        began = process_time()
         self.revoke(leaves[42])
         turns = 1
         while self.watch._verifying is not None:
             self.clock.advance(0)
             turns += 1
-        took = perf_counter() - began
+        took = process_time() - began
         ended = [leaf for leaf, connection in live if connection.told]
         self.assertEqual(ended, [leaves[42]] * 10)
         self.assertLess(took, 1.0)
