@@ -198,7 +198,8 @@ class MQTTProtocol:
         adapter = self._adapter
         self._unread.clear()
         self._connection.receive_eof()
-        self._account()
+        adapter.budget.give(self._held, self._address)
+        self._held = 0
         adapter.connections.discard(self)
         adapter.dropped += self._connection.dropped
         try:

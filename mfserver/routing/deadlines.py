@@ -52,7 +52,8 @@ class Deadlines(Generic[K]):
         self._numbers[key] = self._last
         heappush(self._heap, (seconds, self._last, key))
         self._clean()
-        self._wait()
+        if self._call is None or self._heap[0][1] == self._last:  # else the timer is set for an earlier one
+            self._wait()
 
     def drop(self, key: K) -> None:
         """There is nothing to call for this key; there may not have been."""

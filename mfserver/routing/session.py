@@ -145,8 +145,8 @@ class ClientSession:
         self._resend.clear()
         self._releasing = None
         self.state.in_flight.clear()
-        waiting = self.state.discard(lambda _: True)
-        if self.is_kept and self._shared.bounds.queue_qos0:
+        waiting = self.state.discard(lambda _: True) if self.state.waiting else ()
+        if waiting and self.is_kept and self._shared.bounds.queue_qos0:
             for delivery in waiting:
                 if not delivery.sequence:  # those at QoS 1 and 2 have one
                     self._keep(delivery)

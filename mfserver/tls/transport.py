@@ -51,6 +51,8 @@ _PROBE: Final = 8
 #: Bytes that wait to be sent before a producer is asked to wait; as Twisted's.
 _HIGH_WATER: Final = 1 << 16
 
+#: What pyOpenSSL says of an end without close_notify: the one error of which it leaves nothing behind.
+_CUT: Final = (-1, "Unexpected EOF")
 #: SO_LINGER: on, with no time.
 _RESET: Final = pack("ii", 1, 0)
 
@@ -237,11 +239,12 @@ class TLSTransport(Carried):
                 self._watch_for(EPOLLOUT)
                 return
             except SSL.Error as error:
-                self.lose(reason_of(error))
+                self.lose(ConnectionLost() if error.args == _CUT else reason_of(error))
                 return
             protocol.dataReceived(data)
             left -= len(data)
-            more = left > 0 and (self._eager or len(data) == _RECORD)
+            is_leaving = self.disconnecting and not self._held  # its close_notify is mostly there, too
+            more = left > 0 and (self._eager or is_leaving or len(data) == _RECORD)
             if not more or not self._reading or self._state > _ENDING:
                 return
 
@@ -251,13 +254,14 @@ class TLSTransport(Carried):
         self.lose(ConnectionAborted())
 
     def _peer_closes(self) -> None:
-        """Its close_notify: it sends no more. What we have to say, we say when this turn ends."""
+        """Its close_notify: it sends no more. If we have anything to say, we do when this turn ends."""
         self._peer_ended = True
         self._reading = False
-        if self._timer is None:
-            self._set_timer(LINGER, self._abort, ConnectionAborted())
-        self._watch_for(EPOLLOUT if self._held else 0)
-        self._turn.add_transport(self)
+        if self.disconnecting and self._producer is None and not self._held:
+            self.flush()
+        else:
+            self._watch_for(EPOLLOUT if self._held else 0)
+            self._turn.add_transport(self)
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -285,13 +289,14 @@ class TLSTransport(Carried):
     def flush(self) -> None:
         """Send what was collected, and close where there is no more to come."""
         if self._state == _OPEN:
-            if (self._held or self._events & EPOLLOUT) and not self._send():
-                return
-            if self._peer_ended or (self.disconnecting and self._producer is None):
-                self._end()
-            elif self._is_paused or (self._producer is not None and not self._streaming):
-                self._is_paused = False
-                self._resume()
+            if not (self._held or self._events & EPOLLOUT) or self._send():
+                if self._peer_ended or (self.disconnecting and self._producer is None):
+                    self._end()
+                elif self._is_paused or (self._producer is not None and not self._streaming):
+                    self._is_paused = False
+                    self._resume()
+            if (self.disconnecting or self._peer_ended) and self._timer is None and self._state < _ABORTED:
+                self._set_timer(LINGER, self._abort, ConnectionAborted())  # most are closed by now
         elif self._state == _ENDING:
             self._end()
         elif self._state == _ABORTED:
@@ -382,7 +387,6 @@ class TLSTransport(Carried):
         if self.disconnecting or self._state != _OPEN:
             return
         self.disconnecting = True
-        self._set_timer(LINGER, self._abort, ConnectionAborted())
         self._turn.add_transport(self)
 
     def loseWriteConnection(self) -> None:

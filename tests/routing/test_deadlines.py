@@ -56,6 +56,18 @@ class DeadlinesTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(["a"], self.called)
 
+    def test_later(self) -> None:
+        """Only one that comes before all others moves the timer: of a crowd that leaves, the first does."""
+        self.deadlines.set("b", START + 20)
+        [timer] = self.clock.getDelayedCalls()
+        for name in ("c", "d"):
+            self.deadlines.set(name, START + 20)
+        self.assertEqual([timer], self.clock.getDelayedCalls())
+        self.deadlines.set("a", START + 10)
+        self.assertEqual([10.0], [call.getTime() for call in self.clock.getDelayedCalls()])
+        self.clock.pump([10, 10])
+        self.assertEqual(["a", "b", "c", "d"], self.called)
+
     def test_changed(self) -> None:
         """The last word counts; what was dropped is not called, and may be set again."""
         self.deadlines.set("a", START + 10)

@@ -101,6 +101,17 @@ class ErrorTests(SocketCase):
         act()
         self.assertEqual((self.guest.lost, self.client.ending), ([], ""))
 
+    def test_behind_an_end_without_close_notify(self) -> None:
+        """There is nothing to be emptied after that, and nothing is."""
+        client, guest = self.connect()
+        client.socket.close()
+        guest.wire.ready(EPOLLIN)
+        self.assertEqual(self.lost(guest), ConnectionLost)
+        self.guest.wire.ready(EPOLLIN)
+        self.client.send(b"hello")
+        self.guest.wire.ready(EPOLLIN)
+        self.assertEqual((self.guest.received, self.guest.lost), (b"hello", []))
+
     def test_reading_nothing(self) -> None:
         self.after_error(partial(self.guest.wire.ready, EPOLLIN))
 

@@ -4,6 +4,7 @@ import os
 import select
 import socket
 from functools import partial
+from select import EPOLLIN
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -48,6 +49,30 @@ class CloseTests(SocketCase):
         self.client.read()
         self.assertEqual(self.client.ending, "close_notify")
         self.client.close()
+        self.house.until(lambda: self.guest.lost)
+        self.assertEqual(self.lost(self.guest), ConnectionDone)
+
+    def test_goodbye(self) -> None:
+        """Who says so, and close_notify behind it, is gone in the same turn, answered and without a timer."""
+        self.guest.on_data = lambda guest: guest.wire.loseConnection()
+        said = self.client.records(b"goodbye")
+        self.client.connection.shutdown()
+        self.client.put(said + self.client.records())
+        self.wire.ready(EPOLLIN)
+        self.assertEqual(self.lost(self.guest), ConnectionDone)
+        [turn] = self.house.reactor.getDelayedCalls()
+        self.assertEqual(turn.getTime(), self.house.reactor.seconds())
+        self.house.until(self.client.is_over)
+        self.assertEqual((self.client.received, self.client.ending), (b"", "close_notify"))
+
+    def test_goodbye_of_one_who_has_answers_to_come(self) -> None:
+        """What its protocol wrote is sent before the end."""
+        self.guest.on_data = say_goodbye
+        said = self.client.records(b"goodbye")
+        self.client.connection.shutdown()
+        self.client.put(said + self.client.records())
+        self.house.until(self.client.is_over)
+        self.assertEqual((self.client.received, self.client.ending), (b"goodbye", "close_notify"))
         self.house.until(lambda: self.guest.lost)
         self.assertEqual(self.lost(self.guest), ConnectionDone)
 
