@@ -190,11 +190,13 @@ class IPeer(Interface):
 class IRevocations(Interface):
     """What certificates are revoked: by us, or by the lists of others."""
 
-    def check(leaf: Any, fingerprint: bytes, now: float) -> None:
+    def check(fingerprint: bytes, serial: int, certificate: Callable[[], Any], now: float) -> None:
         """Ask, after every handshake and whenever a list has changed; it looks only into memory.
 
-        :param leaf: a cryptography.x509.Certificate that leads to a trust root.
         :param fingerprint: SHA-256 of its DER.
+        :param serial: its serial number.
+        :param certificate: gives it, a cryptography.x509.Certificate that leads to a trust root, where lists
+            of others are to be asked. What it raises is raised.
         :param now: seconds since 1970.
         :raises NotAuthorized: it is revoked, or a list that has to be asked is too old.
         """

@@ -520,13 +520,13 @@ class AuthorityTests(ServiceTestCase):
         service = await self.start(auth="x509", crl=(str(path),))
         leaf = x509.load_pem_x509_certificate(shown["cert"].encode())
         revocations = service._certificates.revocations
-        revocations.check(leaf, b"", time.time())
+        revocations.check(b"", leaf.serial_number, lambda: leaf, time.time())
         await self.ask("DELETE", f"/certs/{shown['cert_serial']}", token=token, name="https")
         fresh = Revocations(service._certificates._lists)
-        fresh.check(leaf, b"", time.time())  # the list does not say so yet
+        fresh.check(b"", leaf.serial_number, lambda: leaf, time.time())  # the list does not say so yet
         path.write_bytes((await self.ask("GET", "/certs/crl", name="https"))[2])
         service._certificates._poll()
-        self.assertRaises(NotAuthorized, fresh.check, leaf, b"", time.time())
+        self.assertRaises(NotAuthorized, fresh.check, b"", leaf.serial_number, lambda: leaf, time.time())
 
     def test_bad_list(self) -> None:
         """A revocation list that cannot be read is a mistake of the user's."""

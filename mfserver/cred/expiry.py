@@ -11,8 +11,8 @@ from mfserver.interfaces import IPeer
 
 __all__ = ["CertificateWatch", "Watched"]
 
-# Seconds of a turn of the reactor that verifying may take. A certificate costs some ten microseconds, or
-# after the trust roots were exchanged 0.1 to 0.2 ms.
+# Seconds of a turn of the reactor that verifying may take. A certificate costs some microseconds, tens of
+# them where there are lists of others, or after the trust roots were exchanged 0.1 to 0.2 ms.
 _SLICE: Final = 0.005
 # Seconds after which the wall time is looked at again: somebody may have set it.
 _LONGEST_SLEEP: Final = 60.0

@@ -218,23 +218,32 @@ class ServerContext:
             verify_dates(leaf, now)
             _verify_usage(leaf)
             between = () if self._is_issued_by_root(leaf, now) else self._verify_chain(leaf, chain, now)
-            self.verify_unrevoked(leaf, fingerprint(leaf.public_bytes(Encoding.DER)), between, now)
+            digest = fingerprint(leaf.public_bytes(Encoding.DER))
+            self.verify_unrevoked(digest, leaf.serial_number, _giving(leaf), between, now)
         except _UNREADABLE as error:
             raise NotAuthorized("the client certificate cannot be read") from error
         return between
 
     def verify_unrevoked(
-        self, leaf: x509.Certificate, digest: bytes, between: Sequence[x509.Certificate], now: float
+        self,
+        digest: bytes,
+        serial: int,
+        leaf: Callable[[], x509.Certificate],
+        between: Sequence[x509.Certificate],
+        now: float,
     ) -> None:
         """Ask whether a certificate, or an intermediate between it and its trust root, is revoked.
 
-        :param digest: the leaf's fingerprint, which who asks at every request has.
+        :param digest: the leaf's fingerprint, and
+        :param serial: its serial number, which who asks at every request has.
+        :param leaf: gives it where lists of others are to be asked. What it raises is raised.
         :raises NotAuthorized: one is.
         """
         if self._revocations is not None:
-            self._revocations.check(leaf, digest, now)
-            for certificate in between:
-                self._revocations.check(certificate, fingerprint(certificate.public_bytes(Encoding.DER)), now)
+            self._revocations.check(digest, serial, leaf, now)
+            for each in between:
+                digest = fingerprint(each.public_bytes(Encoding.DER))
+                self._revocations.check(digest, each.serial_number, _giving(each), now)
 
     def _is_issued_by_root(self, leaf: x509.Certificate, now: float) -> bool:
         for root in self.roots:
@@ -367,6 +376,10 @@ def _verify_usage(leaf: x509.Certificate) -> None:
         return
     if ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
         raise NotAuthorized("the certificate is not for clients")
+
+
+def _giving(certificate: x509.Certificate) -> Callable[[], x509.Certificate]:
+    return lambda: certificate
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

@@ -53,6 +53,7 @@ class Peer:
         "_context",
         "_leaf",
         "_not_valid_before",
+        "_serial",
         "_uris",
         "_verified",
         "fingerprint",
@@ -75,10 +76,11 @@ class Peer:
         :param generation: that of the context whose handshake verified the chain; 0 on a resumed session,
             of which we verify it ourselves.
         :param connection: where OpenSSL has the leaf as long as it lives; without one :meth:`rest` keeps it.
-        :raises ValueError: the leaf has dates that cannot be read.
+        :raises ValueError: the leaf has dates or a serial number that cannot be read.
         """
         self._leaf: x509.Certificate | None = leaf
         self.fingerprint = fingerprint(leaf.public_bytes(Encoding.DER))
+        self._serial = leaf.serial_number
         self._not_valid_before = leaf.not_valid_before_utc.timestamp()
         self.not_valid_after = leaf.not_valid_after_utc.timestamp()
         self.tls_version = intern(tls_version)  # OpenSSL's name is a new text each time
@@ -173,7 +175,7 @@ class Peer:
             return
         if not self._not_valid_before <= now <= self.not_valid_after:
             verify_dates(self.leaf, now)  # which says what is wrong
-        self._context.verify_unrevoked(self.leaf, self.fingerprint, self._chain, now)
+        self._context.verify_unrevoked(self.fingerprint, self._serial, lambda: self.leaf, self._chain, now)
 
 
 def peer_of(transport: object) -> Peer | None:

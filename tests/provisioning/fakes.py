@@ -66,7 +66,7 @@ class Revocations:
         self.heard: list[str] = []
         self.fingerprints: set[bytes] = set()
 
-    def check(self, leaf: Any, fingerprint: bytes, now: float) -> None:
+    def check(self, fingerprint: bytes, serial: int, certificate: Callable[[], Any], now: float) -> None:
         if fingerprint in self.fingerprints:
             raise NotAuthorized("revoked")
 

@@ -242,6 +242,7 @@ class RestTests(PeerCase):
         self.assertRaises(NotAuthorized, peer.common_name)
         self.assertRaises(NotAuthorized, peer.uris)
         self.assertRaises(NotAuthorized, peer.is_issued_by, [self.authority.certificate])
+        self.assertTrue(self.context.reload())
         self.assertRaises(NotAuthorized, peer.verify, time())
 
     def test_all_is_there(self) -> None:
