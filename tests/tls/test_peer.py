@@ -1,5 +1,6 @@
 """Who a certificate says somebody is: exactly one common name, or nobody."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time
 from typing import Any
@@ -18,6 +19,7 @@ from mfserver.ca.x509 import issue, new_key
 from mfserver.errors import NotAuthorized
 from mfserver.interfaces import IPeer
 from mfserver.tls.peer import IPeerTransport, Peer, peer_of
+from mfserver.tls.revocation import Revocations
 from tests.tls.pki import DAY, KEY, Authority, server_context, write
 
 VICTIM = "victim-0123456789"
@@ -183,6 +185,25 @@ class VerifyTests(PeerCase):
         peer.verify(peer.not_valid_after)
         self.assertRaises(NotAuthorized, peer.verify, peer.not_valid_after + 1)
         self.assertRaises(NotAuthorized, peer.verify, time() - 2 * DAY.total_seconds())
+
+    def test_revocation_always(self) -> None:
+        """Asked by what the certificate is known by, before a reload and after it."""
+        asked: list[tuple[bytes, int]] = []
+
+        class Asked(Revocations):
+            def check(
+                self, fingerprint: bytes, serial: int, certificate: Callable[[], x509.Certificate], now: float
+            ) -> None:
+                asked.append((fingerprint, serial))
+
+        self.context = server_context(self.directory, self.authority, revocations=Asked())
+        leaf = self.authority.client().certificate
+        peer = self.peer(leaf)
+        for _ in range(2):
+            for _ in range(2):
+                peer.verify(time())
+            self.assertTrue(self.context.reload())
+        self.assertEqual(asked, [(leaf.fingerprint(SHA256()), leaf.serial_number)] * 4)
 
     def test_trust_after_each_reload(self) -> None:
         """A root that is gone takes what it issued with it, and one that is back brings it back."""
