@@ -17,7 +17,8 @@ from twisted.logger import Logger
 
 from mfserver import __version__
 from mfserver.adapters.http import HTTPAdapter
-from mfserver.adapters.mqtt import MQTTAdapter
+from mfserver.adapters.mqtt import MQTTFactory
+from mfserver.adapters.mqtt_adapter import MQTTAdapter
 from mfserver.adapters.mqtt_ws import MQTTOverWS
 from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter
@@ -340,7 +341,7 @@ class MainfluxService(MultiService):
         )
 
     def _open_ports(self, web: WebFactory) -> None:
-        mqtt = self._mqtt.factory()
+        mqtt = MQTTFactory(self._mqtt)
         poller = Poller(self._reactor, self._turn) if self._settings.tls_transport == "socket" else None
         # Firewalls let 443 pass: who offers "mqtt" and not HTTP is no browser.
         alpn: dict[str, dict[bytes, IProtocolFactory]] = {

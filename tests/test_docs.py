@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver import service, trust
-from mfserver.adapters import claims, mqtt_client, mqtt_ws, websocket
+from mfserver.adapters import claims, mqtt, mqtt_client, mqtt_unread, mqtt_ws, websocket
 from mfserver.api import call, metrics, server, site
 from mfserver.ca import authority, crl, ending, keys
 from mfserver.ca.renewal import RENEW_BEFORE
@@ -143,6 +143,7 @@ class NumberTests(SynchronousTestCase):
             "WebSocket ping": [websocket._PING_INTERVAL, websocket._PING_TIMEOUT],
             "MQTT CONNECT": [limits.max_connect, limits.connect_timeout],
             "MQTT control packet": [limits.max_packet - limits.max_payload],
+            "What one MQTT client sent": [mqtt._TURN * 1000, mqtt_unread.SLICE, mqtt_unread._MOST],
             "QoS 1 and 2 messages of": [limits.receive_maximum],
             "QoS 2 messages": [mqtt_client._UNRELEASED * limits.receive_maximum],
             "QoS 1 and 2 messages that": [limits.send_quota],

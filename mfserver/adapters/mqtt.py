@@ -12,13 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from mfserver.adapters.mqtt_adapter import MQTTAdapter
 from mfserver.adapters.mqtt_client import CLIENT_EVENTS, MQTTClient
 from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
 from mfserver.adapters.mqtt_unread import SLICE, Unread
 from mfserver.address import network
-from mfserver.budget import Budget
 from mfserver.errors import MFServerError, Overloaded
-from mfserver.interfaces import IAuthenticator, ICounted, ILiveConnection, IPeer
+from mfserver.interfaces import ICounted, ILiveConnection, IPeer
 from mfserver.mqtt import constants as mqtt
 from mfserver.mqtt.connection import Connection
 from mfserver.mqtt.events import (
@@ -28,88 +28,29 @@ from mfserver.mqtt.events import (
     PublishAcknowledged,
     PublishReceived,
 )
-from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import Connect
 from mfserver.mqtt.properties import SESSION_EXPIRY_INTERVAL
 from mfserver.records import ChannelId
-from mfserver.routing.sessions import Sessions
 from mfserver.tls.peer import peer_of
-from mfserver.turn import Turn
 
-__all__ = ["MQTTAdapter", "MQTTProtocol"]
+__all__ = ["MQTTFactory", "MQTTProtocol"]
 
 #: Seconds that a client which does not read has for the last bytes.
 _CLOSE_SECONDS: Final = 5.0
-#: Slices of what came from one client that are looked at in one turn of the reactor: as much as TCP reads.
-_SLICES: Final = 4
+#: Slices of what came from one client that are looked at in one turn of the reactor, as much as TCP reads,
+#: and seconds after which no more of them are.
+_SLICES: Final = 16
+_TURN: Final = 0.002
 #: Why the core closed itself when it did not over what came: an answer is one too many, or too long.
 _NOT_TAKEN: Final = "it does not take its answers"
 
 
-class MQTTAdapter:
-    """Everything that the server's MQTT connections share.
+class MQTTFactory(ServerFactory):
+    """Builds a protocol for each accepted connection, of TCP or of TLS.
 
-    :param limits: the core's bounds.
-    :param longest_expiry: seconds that a session may outlive its connection by at most.
-    :param server_reference: another server, which clients of MQTT 5.0 are told when this one ends or has too
-        many connections; ``""`` for none.
-    :param budget: bytes of packets that are not complete, of all connections.
-    :param is_over_limit: whether an address has more connections than it may.
-    :param report: tells the log of a kind of mistake and its details, without repeating itself.
-    :param clock: an ``IReactorTime``: deadlines, and the turn that writes wait for.
-    :param now: the wall clock, in nanoseconds since 1970.
-    :ivar dropped: messages that were longer than clients which are gone would take.
-    :ivar is_ending: the server ends, and lets nobody in any more.
+    [MQTT-4.2.0-1], of 3.1.1 [MQTT-7.1.1-1]
     """
 
-    def __init__(
-        self,
-        authenticator: IAuthenticator,
-        sessions: Sessions,
-        *,
-        limits: Limits,
-        longest_expiry: int,
-        server_reference: str = "",
-        turn: Turn,
-        budget: Budget,
-        is_over_limit: Callable[[str], bool],
-        report: Callable[[str, str], None],
-        clock: Any,
-        now: Callable[[], int],
-    ) -> None:
-        self.authenticator = authenticator
-        self.sessions = sessions
-        self.limits = limits
-        self.longest_expiry = longest_expiry
-        self.server_reference = server_reference
-        self.turn = turn
-        self.budget = budget
-        self.is_over_limit = is_over_limit
-        self.report = report
-        self.clock = clock
-        self.seconds: Callable[[], float] = clock.seconds
-        self.now = now
-        self.dropped = 0
-        self.is_ending = False
-        self.connections: set[MQTTProtocol] = set()
-
-    def factory(self) -> ServerFactory:
-        """What builds a protocol for each accepted connection, of TCP or of TLS.
-
-        [MQTT-4.2.0-1], of 3.1.1 [MQTT-7.1.1-1]
-        """
-        return _Factory(self)
-
-    def going_away(self) -> None:
-        """Tell every client that the server ends: DISCONNECT 0x8B in MQTT 5.0, or 0x9C where it knows another
-        one; closed in all."""
-        self.is_ending = True
-        code = mqtt.USE_ANOTHER_SERVER if self.server_reference else mqtt.SERVER_SHUTTING_DOWN
-        for connection in list(self.connections):
-            connection.close(code, "the server is shutting down")
-
-
-class _Factory(ServerFactory):
     noisy = False
 
     def __init__(self, adapter: MQTTAdapter) -> None:
@@ -147,6 +88,7 @@ class MQTTProtocol:
         self._is_lost = False
         self._is_failing = False
         self._reading = True
+        self._is_full = False
         self._is_feeding = False
         self._unread = Unread()
         self._held = 0
@@ -172,7 +114,12 @@ class MQTTProtocol:
         if self._over:
             return
         unread = self._unread
-        if unread.slices or self._is_feeding or not self._reading or len(data) > SLICE:
+        if unread.slices:  # whoever left them there goes on with them
+            unread.add(data)
+            self._account()
+            self._read_less()
+            return
+        if self._is_feeding or not self._reading or len(data) > SLICE:
             unread.add(data)
             self._read_on()
             return
@@ -325,7 +272,8 @@ class MQTTProtocol:
         self._reading = go_on
         if go_on:
             # The keep alive counts from here: what the client sent meanwhile, we did not look at.
-            self.transport.resumeProducing()
+            if not self._is_full:
+                self.transport.resumeProducing()
             self._unread.look_again()
             self._read_on()
         else:
@@ -337,18 +285,29 @@ class MQTTProtocol:
         """Let the core have what came, as long as we read: a few slices now, others have their turn too."""
         if self._is_feeding:
             return  # we are below what goes on with it
-        unread = self._unread
+        unread, seconds = self._unread, self._adapter.seconds
+        until = seconds() + _TURN
         for _ in range(_SLICES):
             if self._over or not (unread.slices and self._reading):
                 break
             self._feed(unread.take())
+            if seconds() >= until:
+                break
         if self._over:
             return
         self._account()
+        self._read_less()
         if unread.slices and self._reading:
             self._adapter.turn.add(self)
         elif self._is_lost:
             self._end()  # what is left of one that we do not read on is lost with it
+
+    def _read_less(self) -> None:
+        """Read the client no further while much of what it sent waits for its turn."""
+        is_full = self._unread.is_full(self._is_full)
+        if is_full != self._is_full and self._reading and not self._over:
+            self._is_full = is_full
+            self.transport.pauseProducing() if is_full else self.transport.resumeProducing()
 
     def _feed(self, data: bytes) -> None:
         """Let the core have these bytes, do what it says, and write what it answers."""

@@ -113,6 +113,7 @@ class Answers:
         self._is_over = True
         self._waiting = None
         self.is_free = False
+        self._failed = _nobody  # whoever was told has us: a circle, and all that the connection was in it
 
     def _hold_up(self) -> None:
         if self._is_held_up or not len(self):
@@ -137,5 +138,10 @@ class Answers:
 
     def _give_up(self, failure: Failure) -> None:
         if not self._is_over:
+            failed = self._failed
             self.stop()
-            self._failed(failure)
+            failed(failure)
+
+
+def _nobody(failure: Failure) -> None:
+    """Nobody is there to be told."""

@@ -6,8 +6,11 @@ from typing import Final
 __all__ = ["SLICE", "Unread"]
 
 #: Bytes that are looked at at once: what they make happen stands in memory all together, and a packet of a
-#: few bytes makes an event of a hundred.
-SLICE: Final = 16_384
+#: few bytes makes an event of a hundred. Two thousand PINGREQs are the most of it, some milliseconds.
+SLICE: Final = 4_096
+#: Bytes of one client that may wait for their turn before it is read no further, and after which it is again.
+_MOST: Final = 65_536
+_LEAST: Final = 32_768
 
 
 class Unread:
@@ -45,6 +48,13 @@ class Unread:
         if not slices:
             self.slices = None
         return data
+
+    def is_full(self, was: bool) -> bool:
+        """Whether so much waits that nothing is to be added.
+
+        :param was: whether it has been so; it takes less for going on.
+        """
+        return self.size > (_LEAST if was else _MOST)
 
     def clear(self) -> None:
         """Forget all of it."""

@@ -10,7 +10,8 @@ from twisted.web.http import Request
 from zope.interface import implementer
 
 from mfserver.adapters.claims import is_cross_site
-from mfserver.adapters.mqtt import MQTTAdapter, MQTTProtocol
+from mfserver.adapters.mqtt import MQTTProtocol
+from mfserver.adapters.mqtt_adapter import MQTTAdapter
 from mfserver.adapters.upgrade import upgrade
 from mfserver.adapters.websocket import NORMAL, UNSUPPORTED_DATA, BoundedWebSocket, websocket_factory
 from mfserver.route import Route

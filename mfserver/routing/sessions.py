@@ -176,7 +176,8 @@ class Sessions:
             self.shared, each.key, thing, each.client_id, each.expiry, kept.backlogs.get(each.key)
         )
         session.was_told = True
-        session.state.received.update(kept.received.get(each.key, ()))
+        if each.key in kept.received:
+            session.state.received.update(kept.received[each.key])
         self._sessions[each.thing, each.client_id] = session
         self._kept[each.thing] += 1
         for subscription in kept.subscriptions.get(each.key, ()):

@@ -183,6 +183,7 @@ class TLSPort(_Port):
         super().__init__(bound, poller, admission.report)
         self._admission = admission
         self._limit = limit
+        self._on_close = self._released  # the same for all: of each connection it would take 64 bytes
 
     def _start(self) -> None:
         self._admission.start()
@@ -199,7 +200,7 @@ class TLSPort(_Port):
             carrier.close()
             return
         try:
-            TLSTransport(carrier, address, self._admission, self._poller, self._released)
+            TLSTransport(carrier, address, self._admission, self._poller, self._on_close)
         except BaseException:
             self._released(address)
             raise

@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mfserver.adapters.http import HTTPAdapter
-from mfserver.adapters.mqtt import MQTTAdapter, MQTTProtocol
+from mfserver.adapters.mqtt import MQTTProtocol
+from mfserver.adapters.mqtt_adapter import MQTTAdapter
 from mfserver.adapters.mqtt_ws import MQTTOverWS
 from mfserver.adapters.upgrade import WebFactory
 from mfserver.adapters.ws import WSAdapter

@@ -7,7 +7,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import ILoggingContext, IProtocol, IPushProducer
 from zope.interface.verify import verifyObject
 
-from mfserver.adapters.mqtt import MQTTProtocol
+from mfserver.adapters.mqtt import MQTTFactory, MQTTProtocol
 from mfserver.errors import Conflict, Invalid, NotAuthorized, Overloaded, SlowDown, Unauthenticated
 from mfserver.interfaces import ICounted, ILiveConnection
 from mfserver.mqtt import properties
@@ -95,7 +95,7 @@ class ConnectTests(MQTTTestCase):
 
     def test_factory(self) -> None:
         """Each accepted connection has a protocol of its own."""
-        factory = self.house.mqtt.factory()
+        factory = MQTTFactory(self.house.mqtt)
         first, second = factory.buildProtocol(None), factory.buildProtocol(None)
         self.assertIsInstance(first, MQTTProtocol)
         self.assertIsNot(first, second)

@@ -11,6 +11,7 @@ from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import mfserver
+from mfserver.adapters.mqtt import MQTTFactory
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import Connect, Disconnect, Publish, Subscribe, Subscription
 from tests.adapters.fakes import House
@@ -42,7 +43,7 @@ class TransportTests(TestCase):
         house = House()
         house.thing("alice", "c")
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-        port = await endpoint.listen(house.mqtt.factory())
+        port = await endpoint.listen(MQTTFactory(house.mqtt))
         try:
             for version in VERSIONS:
                 said = [

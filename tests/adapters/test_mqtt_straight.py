@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mfserver.adapters.mqtt import MQTTProtocol
 from mfserver.durable import NEVER
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
@@ -57,6 +58,7 @@ class Side:
     def close_the_straight_way(self) -> None:
         """Let every client look as if something waited."""
         for connection in self.house.mqtt.connections:
+            assert isinstance(connection, MQTTProtocol)
             client = connection._client
             if client is not None:
                 client._answers.is_free = False
