@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -328,6 +329,12 @@ class RunningTests(ServiceTestCase):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
         await self.start()
         self.assertEqual((hard, hard), resource.getrlimit(resource.RLIMIT_NOFILE))
+
+    async def test_room_for_files(self) -> None:
+        """The table of the process's files has its size from the start (proc(5), FDSize)."""
+        await self.start(max_connections=3000)
+        [size] = re.findall(r"^FDSize:\s+(\d+)$", Path("/proc/self/status").read_text(), re.M)
+        self.assertGreaterEqual(int(size), 3000)
 
     async def test_end_that_fails(self) -> None:
         """What goes wrong at the end is logged, and twistd ends all the same."""

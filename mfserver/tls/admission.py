@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from OpenSSL import SSL, crypto
 from twisted.internet.error import ConnectionLost
@@ -15,6 +15,9 @@ from mfserver.tls.context import ServerConnection, ServerContext
 from mfserver.tls.peer import Peer
 
 __all__ = ["Admission", "reason_of"]
+
+#: What pyOpenSSL says of an end without close_notify: the one error of which it leaves nothing behind.
+_CUT: Final = (-1, "Unexpected EOF")
 
 
 class Admission:
@@ -108,10 +111,11 @@ def reason_of(error: Exception) -> Exception:
     error.__traceback__ = None  # it holds the connection
     if not isinstance(error, SSL.SysCallError):
         return error
-    # pyOpenSSL may leave it in the list of errors that all connections of a thread share, and the next one's
-    # would be read with it. Whatever fails empties the list.
-    with suppress(crypto.Error):
-        crypto.load_certificate(crypto.FILETYPE_ASN1, b"")
+    if error.args != _CUT:
+        # pyOpenSSL may leave it in the list of errors that all connections of a thread share, and the next
+        # one's would be read with it. Whatever fails empties the list.
+        with suppress(crypto.Error):
+            crypto.load_certificate(crypto.FILETYPE_ASN1, b"")
     return ConnectionLost()
 
 

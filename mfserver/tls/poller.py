@@ -160,8 +160,8 @@ class Poller:
     def handshake_soon(self, transport: ShakesHands) -> None:
         """Call ``handshake`` when it is its turn among all that shake hands.
 
-        A handshake takes milliseconds of computing. A storm of them is worked off a slice a turn, and between
-        two slices live connections are read and written.
+        A handshake takes milliseconds of computing, and a login some tenths of one. A storm of them is worked
+        off a slice a turn, and between two slices live connections are read and written.
         """
         self._handshakes.append(transport)
 
@@ -177,6 +177,7 @@ class Poller:
         now = self._monotonic()
         others = min(_LONGEST, now - self._sliced) if self._sliced else 0.0
         until = now + max(_SLICE, others / 2)
+        self.turn.begin()
         while self._handshakes:
             transport = self._handshakes.popleft()
             try:
@@ -187,6 +188,7 @@ class Poller:
             now = self._monotonic()
             if now >= until:
                 break
+        self.turn.end()
         self._sliced = 0.0
         if self._handshakes:
             self._sliced = now

@@ -41,8 +41,7 @@ _DRAIN: Final = 1.0
 _DRAIN_READS: Final = 64
 #: Bytes of a record's plaintext at most (RFC 8446, 5.1): so none is left behind in OpenSSL.
 _RECORD: Final = 1 << 14
-#: Records of one connection that are read, and written, in one turn; and bytes after which no more is read:
-#: what 16 full records of small messages make happen, others would wait for.
+#: Records of one connection that are read, and written, in one turn; and bytes after which no more is read.
 _RECORDS_READ: Final = 16
 _BYTES_READ: Final = 1 << 16
 _RECORDS_WRITTEN: Final = 64
@@ -51,8 +50,6 @@ _PROBE: Final = 8
 #: Bytes that wait to be sent before a producer is asked to wait; as Twisted's.
 _HIGH_WATER: Final = 1 << 16
 
-#: What pyOpenSSL says of an end without close_notify: the one error of which it leaves nothing behind.
-_CUT: Final = (-1, "Unexpected EOF")
 #: SO_LINGER: on, with no time.
 _RESET: Final = pack("ii", 1, 0)
 
@@ -75,7 +72,6 @@ class TLSTransport(Carried):
     """
 
     _log: ClassVar[Logger] = Logger()
-
     TLS: ClassVar[bool] = True
 
     __slots__ = (
@@ -115,8 +111,7 @@ class TLSTransport(Carried):
         self._reading = True
         self._eager = False
         self._reads = 0
-        self._peer_ended = False
-        self._is_notified = False
+        self._peer_ended = self._is_notified = False
         # Collected in this turn; what OpenSSL was given and could not send; the bytes of both.
         self._waiting: list[bytes] = []
         self._unsent: bytes | memoryview = b""
@@ -135,7 +130,7 @@ class TLSTransport(Carried):
 
         :param events: of epoll(7).
         """
-        if self._state == _HANDSHAKING:
+        if self._state == _HANDSHAKING or (self._events & EPOLLONESHOT and events & ~EPOLLOUT):
             self._poller.handshake_soon(self)
         elif self._state == _DRAINING:
             self._drain()
@@ -149,8 +144,12 @@ class TLSTransport(Carried):
                     self.lose(ConnectionLost())
 
     def handshake(self) -> None:
-        """Go on with the handshake; it costs up to a few milliseconds when a certificate's key is used."""
-        if self._state != _HANDSHAKING or self._tls is None:
+        """Go on with the handshake; it costs up to a few milliseconds when a certificate's key is used.
+
+        What comes first after it, a login most of the time, has to wait for its turn in the same way.
+        """
+        if self._tls is None or self._state != _HANDSHAKING:
+            self._hear_first()
             return
         if has_crumbs(self._carrier):
             self._cut_off()
@@ -213,10 +212,16 @@ class TLSTransport(Carried):
             self._close(reset=True)
             return
         self._protocol = protocol
-        self._watch_for(EPOLLIN, again=True)
+        self._watch_for(EPOLLIN | EPOLLONESHOT, again=True)
         protocol.makeConnection(self)
 
     # --- reading --------------------------------------------------------------------------------------------
+
+    def _hear_first(self) -> None:
+        if self._tls is not None and self._events & EPOLLONESHOT:
+            self._watch_for(self._events & ~EPOLLONESHOT)
+            if self._reading:
+                self._read()
 
     def _read(self) -> None:
         """Give the protocol what is there: one record, and more while there seem to be more."""
@@ -239,7 +244,7 @@ class TLSTransport(Carried):
                 self._watch_for(EPOLLOUT)
                 return
             except SSL.Error as error:
-                self.lose(ConnectionLost() if error.args == _CUT else reason_of(error))
+                self.lose(reason_of(error))
                 return
             protocol.dataReceived(data)
             left -= len(data)
@@ -255,8 +260,7 @@ class TLSTransport(Carried):
 
     def _peer_closes(self) -> None:
         """Its close_notify: it sends no more. If we have anything to say, we do when this turn ends."""
-        self._peer_ended = True
-        self._reading = False
+        self._peer_ended, self._reading = True, False
         if self.disconnecting and self._producer is None and not self._held:
             self.flush()
         else:
@@ -313,8 +317,7 @@ class TLSTransport(Carried):
                 if not waiting:
                     break
                 data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
-                self._waiting = []
-                self._unsent = data
+                self._waiting, self._unsent = [], data
             try:
                 sent = tls.send(data)
             except SSL.WantWriteError:
@@ -461,8 +464,7 @@ class TLSTransport(Carried):
         carrier.close()
         self.fd = -1
         self._waiting, self._unsent, self._held = [], b"", 0
-        self.connected = False
-        self.disconnecting = True
+        self.connected, self.disconnecting = False, True
         producer, protocol, reason = self._producer, self._protocol, self._reason
         self._producer = self._protocol = self._reason = None
         self._streaming = self._is_paused = False
@@ -482,9 +484,7 @@ class TLSTransport(Carried):
     # --- small parts ----------------------------------------------------------------------------------------
 
     def _watch_for(self, events: int, again: bool = False) -> None:
-        """
-        :param again: after EPOLLONESHOT the same events have to be asked for again.
-        """
+        """:param again: after EPOLLONESHOT the same events have to be asked for again."""
         if events != self._events or again:
             self._events = events
             self._poller.watch_for(self, events)

@@ -26,7 +26,7 @@ class ShakesHands(Watched, Protocol):
     """A connection whose handshake may have to wait for its turn."""
 
     def handshake(self) -> None:
-        """Go on with the handshake; it costs up to a few milliseconds when a certificate's key is used."""
+        """Go on with the handshake, or with what comes first after it; it costs up to a few milliseconds."""
 
 
 class IPoller(Protocol):

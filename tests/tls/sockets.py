@@ -425,6 +425,12 @@ class SocketCase(SynchronousTestCase):
         client = self.house.connect(self.client_context(), receive_buffer=receive_buffer)
         return client, client.handshake()
 
+    def hear_first(self, client: Client, guest: Guest) -> None:
+        """Let a client say something: what it says next needs not wait among those who shake hands."""
+        client.send(b"first")
+        self.house.until(lambda: guest.received == b"first")
+        guest.received = b""
+
     def full(self) -> tuple[Client, Guest, int]:
         """A network that takes not one byte more, though nothing of ours waits, and how many it has."""
         client, guest = self._narrow()

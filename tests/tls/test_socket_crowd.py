@@ -104,6 +104,8 @@ class ErrorTests(SocketCase):
     def test_behind_an_end_without_close_notify(self) -> None:
         """There is nothing to be emptied after that, and nothing is."""
         client, guest = self.connect()
+        self.hear_first(client, guest)
+        self.hear_first(self.client, self.guest)
         client.socket.close()
         guest.wire.ready(EPOLLIN)
         self.assertEqual(self.lost(guest), ConnectionLost)

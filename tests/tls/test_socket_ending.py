@@ -54,6 +54,7 @@ class CloseTests(SocketCase):
 
     def test_goodbye(self) -> None:
         """Who says so, and close_notify behind it, is gone in the same turn, answered and without a timer."""
+        self.hear_first(self.client, self.guest)
         self.guest.on_data = lambda guest: guest.wire.loseConnection()
         said = self.client.records(b"goodbye")
         self.client.connection.shutdown()

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 
 from mfserver.tls.peer import peer_of
 from tests.tls.pki import DAY, KEY, Authority
-from tests.tls.sockets import GARBAGE, Client, Guests, House, SocketCase
+from tests.tls.sockets import GARBAGE, Client, Guest, Guests, House, SocketCase
 
 
 class AdmissionTests(SocketCase):
@@ -305,6 +305,16 @@ class Instants:
         return self.now
 
 
+def both_close(client: Client, guest: Guest) -> None:
+    guest.wire.loseConnection()
+    client.close()
+
+
+def speak_and_close(client: Client, guest: Guest) -> None:
+    guest.wire.write(b"first")
+    client.close()
+
+
 class StormTests(SocketCase):
     """Handshakes are worked off a slice a turn; live traffic flows between."""
 
@@ -354,6 +364,78 @@ class StormTests(SocketCase):
             house.until(partial(live.has_received, b"pong" * count))
         self.assertLess(len(self.answered(clients)), 60)
         self.assertTrue(self.answered(clients))
+
+    def test_first_words_wait_too(self) -> None:
+        """A crowd that logs in waits among those who shake hands; who was heard before does not."""
+        clock = Instants(0.0)
+        house = self.open(clock=clock)
+        live = house.connect(self.client_context())
+        guest = live.handshake()
+        self.house, others = house, [house.connect(self.client_context()) for _ in range(30)]
+        self.hear_first(live, guest)
+        newcomers = [(client, client.handshake()) for client in others]
+        for client, newcomer in newcomers:
+            newcomer.on_data = lambda newcomer: newcomer.wire.write(b"welcome")
+            client.send(b"hello")
+        live.send(b"ping")
+        house.poller.doRead()
+        house.poller.doRead()
+        self.assertEqual(guest.received, b"ping")
+        self.assertEqual([one.received for _, one in newcomers], [b""] * 30)
+        clock.step = 0.001
+        for count in (2, 4, 6):
+            house.reactor.run_calls()
+            self.assertEqual(
+                [one.received for _, one in newcomers], [b"hello"] * count + [b""] * (30 - count)
+            )
+            self.assertTrue(newcomers[count - 1][0].read(), "its answer left with the slice")
+        clock.step = 0.0
+        for client, newcomer in newcomers:
+            house.until(partial(client.has_received, b"welcome"))
+            client.send(b"again")
+            newcomer.received = b""
+        house.poller.doRead()
+        house.poller.doRead()
+        self.assertEqual([one.received for _, one in newcomers], [b"again"] * 30)
+
+    def test_first_words_that_nobody_wants_yet(self) -> None:
+        """A protocol that pauses before it was told anything is told when it goes on."""
+        client, guest = self.connect()
+        client.send(b"hello")
+        guest.wire.pauseProducing()
+        self.house.rest()
+        guest.wire.resumeProducing()
+        guest.wire.pauseProducing()
+        self.house.rest()
+        self.assertEqual(guest.received, b"")
+        guest.wire.resumeProducing()
+        self.house.until(lambda: guest.received == b"hello")
+        client.send(b"!")
+        self.house.poller.doRead()
+        self.house.until(lambda: guest.received == b"hello!")
+
+    def test_gone_before_its_first_words(self) -> None:
+        """Closed, reset or ended by us while it waits for its turn: told once."""
+        ends: list[Callable[[Client, Guest], object]] = [
+            lambda client, guest: client.close(),
+            lambda client, guest: client.reset(),
+            both_close,
+            lambda client, guest: guest.wire.abortConnection(),
+            speak_and_close,
+        ]
+        for waits in (False, True):
+            for end in ends:
+                client, guest = self.connect()
+                client.send(b"hello")
+                if waits:
+                    self.house.poller.doRead()
+                end(client, guest)
+                self.house.rest()
+                if client.socket.fileno() >= 0:
+                    client.read()
+                self.house.until(guest.is_lost)
+                self.house.rest()
+                self.assertEqual(len(guest.lost), 1)
 
     def test_nobody_new_while_too_many_wait(self) -> None:
         """Past a bound newcomers wait in the system's backlog, where no deadline of ours runs."""
