@@ -390,7 +390,7 @@ class MainfluxService(MultiService):
         highest = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         # Linux doubles the table of a process's files when it is full, and lets who opens the next one wait
         # until no thread can look into the old table: tens of milliseconds. Now nobody is there to wait.
-        with open(os.devnull, "rb") as any_file, suppress(OSError):
+        with suppress(OSError), open(os.devnull, "rb") as any_file:
             os.close(fcntl.fcntl(any_file, fcntl.F_DUPFD_CLOEXEC, highest - 1))
 
     # --- running ------------------------------------------------------------------------------------------

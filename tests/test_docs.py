@@ -16,7 +16,7 @@ from mfserver.cli.authority import ca
 from mfserver.cli.certs import certs
 from mfserver.cred import passwords, tokens
 from mfserver.cred.attempts import Attempts
-from mfserver.mqtt import decode, properties
+from mfserver.mqtt import connection, decode, properties
 from mfserver.mqtt.limits import Limits
 from mfserver.provisioning import certificates, connections, fields
 from mfserver.records import MAX_NAME, MAX_PAGE
@@ -143,7 +143,12 @@ class NumberTests(SynchronousTestCase):
             "WebSocket ping": [websocket._PING_INTERVAL, websocket._PING_TIMEOUT],
             "MQTT CONNECT": [limits.max_connect, limits.connect_timeout],
             "MQTT control packet": [limits.max_packet - limits.max_payload],
-            "What one MQTT client sent": [mqtt._TURN * 1000, mqtt_unread.SLICE, mqtt_unread._MOST],
+            "What one MQTT client sent": [
+                mqtt._TURN * 1000,
+                mqtt_unread.SLICE,
+                connection._PACKETS,
+                mqtt_unread._MOST,
+            ],
             "QoS 1 and 2 messages of": [limits.receive_maximum],
             "QoS 2 messages": [mqtt_client._UNRELEASED * limits.receive_maximum],
             "QoS 1 and 2 messages that": [limits.send_quota],

@@ -39,7 +39,7 @@ __all__ = ["MQTTFactory", "MQTTProtocol"]
 _CLOSE_SECONDS: Final = 5.0
 #: Slices of what came from one client that are looked at in one turn of the reactor, as much as TCP reads,
 #: and seconds after which no more of them are.
-_SLICES: Final = 16
+_SLICES: Final = 4
 _TURN: Final = 0.002
 #: Why the core closed itself when it did not over what came: an answer is one too many, or too long.
 _NOT_TAKEN: Final = "it does not take its answers"
@@ -114,10 +114,12 @@ class MQTTProtocol:
         if self._over:
             return
         unread = self._unread
-        if unread.slices:  # whoever left them there goes on with them
+        if unread.slices:
             unread.add(data)
             self._account()
             self._read_less()
+            if self._reading and not self._is_feeding:
+                self._adapter.turn.add(self)  # which goes on with them
             return
         if self._is_feeding or not self._reading or len(data) > SLICE:
             unread.add(data)
@@ -336,6 +338,8 @@ class MQTTProtocol:
                 self.flush()
             else:
                 self._write()
+                if connection.is_behind:
+                    self._unread.look_again()
         except Exception:  # a mistake of ours: as after any other, whoever calls us logs it
             self._unread.clear()
             self.transport.abortConnection()

@@ -6,8 +6,8 @@ from typing import Final
 __all__ = ["SLICE", "Unread"]
 
 #: Bytes that are looked at at once: what they make happen stands in memory all together, and a packet of a
-#: few bytes makes an event of a hundred. Two thousand PINGREQs are the most of it, some milliseconds.
-SLICE: Final = 4_096
+#: few bytes makes an event of a hundred.
+SLICE: Final = 16_384
 #: Bytes of one client that may wait for their turn before it is read no further, and after which it is again.
 _MOST: Final = 65_536
 _LEAST: Final = 32_768
@@ -30,6 +30,9 @@ class Unread:
         """Put bytes behind the others."""
         self.size += len(data)
         slices = self._some()
+        if slices and len(slices[-1]) + len(data) <= SLICE:
+            slices[-1] += data
+            return
         if len(data) <= SLICE:
             slices.append(data)
             return

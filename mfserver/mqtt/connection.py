@@ -55,6 +55,8 @@ _CLOSED: Final = 3
 
 #: Bytes that may follow a CONNECT before its CONNACK, besides one whole packet.
 _HELD_BYTES: Final = 65_536
+#: Packets of the less common kinds that are looked at in one call: others of the server have their turn, too.
+_PACKETS: Final = 256
 
 
 class Connection:
@@ -113,6 +115,11 @@ class Connection:
         return self._state == _CLOSED
 
     @property
+    def is_behind(self) -> bool:
+        """Whether there was too much to look at in one call of :meth:`receive_data`."""
+        return self._rest.is_left
+
+    @property
     def held(self) -> int:
         """Bytes that are kept for this client alone: of packets that are not complete or not yet to be
         looked at, and of topics that have a topic alias, in both directions.
@@ -134,8 +141,8 @@ class Connection:
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take in what the transport received, however it is split.
 
-        After ``send_connack(0)`` call it with ``b""`` for what came meanwhile. A call, also with
-        ``b""``, starts the keep alive anew: make one when reading goes on after a pause.
+        After ``send_connack(0)``, and while :attr:`is_behind`, call it with ``b""`` for what came before. A
+        call, also with ``b""``, starts the keep alive anew: make one when reading goes on after a pause.
         """
         if self._state == _CLOSED:
             return []  # [MQTT-3.1.4-6], of 3.1.1 [MQTT-3.1.4-5]
@@ -146,10 +153,9 @@ class Connection:
             if self._state == _AWAITING_CONNACK:
                 self._rest.hold(data, self._limits.max_packet + _HELD_BYTES)
                 return happened
-            data = self._rest.with_data(data)
-            pos = 0
+            data, pos = self._rest.with_data(data)
             if self._state == _CONNECTED:
-                pos = take_common(data, 0, self.version, self._receiver, happened)
+                pos = take_common(data, pos, self.version, self._receiver, happened)
             if pos < len(data):
                 self._receive(data, pos, happened)
         except MQTTError as error:
@@ -326,10 +332,12 @@ class Connection:
     # --- decoding ----------------------------------------------------------------------------------------
 
     def _receive(self, data: bytes, pos: int, happened: list[Event]) -> None:
-        """Decode every whole packet from there on and keep the rest."""
+        """Decode the whole packets from there on, so many as are looked at in one call, and keep the rest."""
         limits = self._limits
         end = len(data)
-        while pos < end:
+        for _ in range(_PACKETS):
+            if pos >= end:
+                return
             connected = self._state == _CONNECTED
             if not connected and data[pos] >> 4 != constants.CONNECT:
                 raise ProtocolError("the first packet is not CONNECT")  # [MQTT-3.1.0-1]
@@ -352,6 +360,8 @@ class Connection:
             pos = take_common(data, pos, self.version, self._receiver, happened)
         if self._state == _AWAITING_CONNACK:
             self._rest.hold(data[pos:], limits.max_packet + _HELD_BYTES)
+        elif self._state == _CONNECTED and pos < end:
+            self._rest.leave(data, pos)
 
     # --- answers and endings -----------------------------------------------------------------------------
 

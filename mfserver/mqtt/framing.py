@@ -13,30 +13,48 @@ __all__ = ["Rest", "find_packet"]
 
 
 class Rest:
-    """The bytes that are kept until they are a whole packet. Each is copied a bounded number of times."""
+    """The bytes that are kept until they are a whole packet, or until there is time for them.
 
-    __slots__ = ("_kept", "_needed")
+    Each is copied a bounded number of times.
+    """
+
+    __slots__ = ("_kept", "_left", "_needed", "_pos")
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._needed = 0
+        self._left = b""
+        self._pos = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._kept) + len(self._left) - self._pos
 
-    def with_data(self, data: bytes) -> bytes:
+    @property
+    def is_left(self) -> bool:
+        """Whether there was no time for all."""
+        return bool(self._left)
+
+    def with_data(self, data: bytes) -> tuple[bytes, int]:
         """What is to be looked at now that these bytes came: those that were kept and these.
 
-        :return: nothing while that is less than was needed.
+        :return: nothing while that is less than was needed; and where to begin.
         """
+        if self._left:
+            left, pos = self._left, self._pos
+            self._left, self._pos = b"", 0
+            return (left[pos:] + data, 0) if data else (left, pos)
         if not self._kept:
-            return data
+            return data, 0
         self._kept += data
         if len(self._kept) < self._needed:
-            return b""
+            return b"", 0
         data = bytes(self._kept)
         self._kept.clear()
-        return data
+        return data, 0
+
+    def leave(self, data: bytes, pos: int) -> None:
+        """Leave what begins there for the next time; nothing else is kept."""
+        self._left, self._pos = data, pos
 
     def keep(self, data: bytes, needed: int) -> None:
         """Keep the beginning of a packet until there are so many bytes of it."""
@@ -55,6 +73,7 @@ class Rest:
     def clear(self) -> None:
         """Keep nothing."""
         self._kept.clear()
+        self._left, self._pos = b"", 0
 
 
 def find_packet(

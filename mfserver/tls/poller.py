@@ -54,9 +54,10 @@ class Poller:
         self._watched: dict[int, Watched] = {}
         # Whether somebody was left at the end of the last turn, so that the reactor did not rest since.
         self._is_behind = False
-        self._left = 0.0
+        self._left = self._until = 0.0
         self._handshakes: deque[ShakesHands] = deque()
         self._sliced = 0.0  # when the last slice ended; 0 while no handshake waits
+        self._shaken = 0.0  # seconds of slices since the last turn's end
         self._next_handshakes: IDelayedCall | None = None
 
     @property
@@ -104,13 +105,13 @@ class Poller:
     def doRead(self) -> None:
         """Read everybody who is ready, as long as it is our turn."""
         now = self._monotonic()
-        others = min(_LONGEST, now - self._left) if self._is_behind else 0.0
+        others = min(_LONGEST, now - self._left - self._shaken) if self._is_behind else 0.0
         until = now + others
         while True:
             now = self._read_some(now + _TURN)
             if not self._is_behind or now >= until:
                 break
-        self._left = now
+        self._left, self._shaken = now, 0.0
 
     def _read_some(self, until: float) -> float:
         """Read, and send what that made others write.
@@ -119,6 +120,7 @@ class Poller:
         :return: when it ended.
         """
         epoll, watched, turn = self._epoll, self._watched, self.turn
+        self._until = until
         turn.begin()
         try:
             while True:
@@ -141,6 +143,10 @@ class Poller:
             if self._handshakes:
                 self._shake_hands_soon()
         return self._monotonic()
+
+    def is_late(self) -> bool:
+        """Whether the time of this turn is over: who is read may finish, and begin with nothing more."""
+        return self._monotonic() >= self._until
 
     def fileno(self) -> int:
         """The descriptor of all."""
@@ -174,25 +180,28 @@ class Poller:
 
     def _shake_hands(self) -> None:
         self._next_handshakes = None
-        now = self._monotonic()
+        begun = now = self._monotonic()
         others = min(_LONGEST, now - self._sliced) if self._sliced else 0.0
-        until = now + max(_SLICE, others / 2)
+        self._until = now + max(_SLICE, others / 2)
         self.turn.begin()
-        while self._handshakes:
-            transport = self._handshakes.popleft()
-            try:
-                transport.handshake()
-            except Exception as error:
-                self._log.failure("a TLS handshake is over by a mistake of ours")
-                transport.lose(error)
+        try:
+            while self._handshakes:
+                transport = self._handshakes.popleft()
+                try:
+                    transport.handshake()
+                except Exception as error:
+                    self._log.failure("a TLS handshake is over by a mistake of ours")
+                    transport.lose(error)
+                if self.is_late():
+                    break
+        finally:
+            self.turn.end()
             now = self._monotonic()
-            if now >= until:
-                break
-        self.turn.end()
-        self._sliced = 0.0
-        if self._handshakes:
-            self._sliced = now
-            self._shake_hands_soon()
+            self._shaken += now - begun
+            self._sliced = 0.0
+            if self._handshakes:
+                self._sliced = now
+                self._shake_hands_soon()
 
 
 # No decorator: of a class that has one mypyc makes a slow one.

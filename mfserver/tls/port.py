@@ -4,7 +4,7 @@ import errno
 import socket
 from collections.abc import Callable
 from select import EPOLLIN
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -111,20 +111,22 @@ class _Port:
             try:
                 carrier.setblocking(False)
                 self._serve(carrier, address_of(name))
-            except Exception:  # OpenSSL's or the system's memory ends: this listener has to outlive it
-                self._log.failure("an accepted connection cannot be served")
+            except Exception as error:  # OpenSSL's or the system's memory ends: this listener outlives it
                 carrier.close()
+                number = error.errno if isinstance(error, OSError) else None
+                if number in _NO_ROOM:
+                    self._wait(cast(OSError, error))
+                    return
+                if number != errno.ENOTCONN:  # who wanted to connect is gone
+                    self._log.failure("an accepted connection cannot be served")
 
     def lose(self, error: BaseException) -> None:
         """The reactor ends."""
         self.stopListening()
 
-    def _refuse(self, error: OSError) -> None:
-        self._report("a connection cannot be accepted", f"{self._address.port}: {error.strerror}")
-
     def _wait(self, error: OSError) -> None:
         """There is no descriptor or memory left: let who is there go on, and look again later."""
-        self._refuse(error)
+        self._report("a connection cannot be accepted", f"{self._address.port}: {error.strerror}")
         self._poller.watch_for(self, 0)
         self._pause = self._poller.clock.callLater(_PAUSE, self._go_on)
 
@@ -161,14 +163,8 @@ class PlainPort(_Port):
         self._factory.doStop()
 
     def _serve(self, carrier: socket.socket, address: Any) -> None:
-        with carrier:  # the reactor makes a descriptor of its own
-            try:
-                self._reactor.adoptStreamConnection(carrier.fileno(), carrier.family, self._factory)
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._refuse(error)
-                elif error.errno != errno.ENOTCONN:  # who wanted to connect is gone
-                    raise
+        self._reactor.adoptStreamConnection(carrier.fileno(), carrier.family, self._factory)
+        carrier.close()  # the reactor has a descriptor of its own
 
 
 class TLSPort(_Port):

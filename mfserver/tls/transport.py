@@ -250,7 +250,7 @@ class TLSTransport(Carried):
             left -= len(data)
             is_leaving = self.disconnecting and not self._held  # its close_notify is mostly there, too
             more = left > 0 and (self._eager or is_leaving or len(data) == _RECORD)
-            if not more or not self._reading or self._state > _ENDING:
+            if not more or not self._reading or self._state > _ENDING or self._poller.is_late():
                 return
 
     def _cut_off(self) -> None:

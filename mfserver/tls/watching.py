@@ -47,5 +47,8 @@ class IPoller(Protocol):
     def forget(self, watched: Watched) -> None:
         """Call it no more: its descriptor is about to be closed."""
 
+    def is_late(self) -> bool:
+        """Whether the time of this turn is over: who is read may finish, and begin with nothing more."""
+
     def handshake_soon(self, transport: ShakesHands) -> None:
         """Call ``handshake`` when it is its turn among all that shake hands."""

@@ -72,6 +72,32 @@ class SplitTests(SynchronousTestCase):
             if case.version != 5 and case.data[0] >> 4 != constants.CONNECT:
                 self.assertEqual(whole.sent, b"", (case.name, case.version))
 
+    def test_more_than_is_looked_at(self) -> None:
+        """Of very many packets some are looked at in a call, the others in the next ones, in their order."""
+        said = b"".join(framed(0x82, b"%c%c\0\1a\0" % divmod(number, 256)) for number in range(1, 1001))
+        cases = [
+            (b"", [b""], 0, 0),
+            (b"", [b"\xc0\0"], 1, 0),
+            (b"", [b"\xc0"], 0, 1),
+            (b"\xc0", [b"\0", b"\xc0\0"], 2, 0),
+        ]
+        for tail, more, pings, held in cases:
+            connection = connected(4)
+            happened = connection.receive_data(said + tail, 1.0)
+            self.assertEqual((len(happened), connection.is_behind), (256, True))
+            self.assertEqual(connection.held, 744 * 8 + len(tail))
+            for data in more:
+                happened += connection.receive_data(data, 1.0)
+            while connection.is_behind:
+                happened += connection.receive_data(b"", 1.0)
+            subscribed = [one.packet.packet_id for one in happened if type(one) is events.SubscribeReceived]
+            self.assertEqual(subscribed, list(range(1, 1001)))
+            self.assertEqual((connection.data_to_send(), connection.held), (b"\xd0\0" * pings, held))
+        connection = connected(4)
+        connection.receive_data(said, 1.0)
+        connection.disconnect(0)
+        self.assertEqual((connection.is_behind, connection.held), (False, 0))
+
     @settings(max_examples=60, deadline=None)
     @given(st.data())
     def test_a_conversation_in_any_pieces(self, data: st.DataObject) -> None:

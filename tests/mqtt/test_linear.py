@@ -78,6 +78,8 @@ def work_of(connection: Connection, pieces: Iterator[bytes]) -> Work:
     try:
         for chunk in chunks:
             connection.receive_data(chunk, 1.0)
+            while connection.is_behind:
+                connection.receive_data(b"", 1.0)
             connection.data_to_send()
     finally:
         sys.setprofile(before)

@@ -213,6 +213,19 @@ class ShareTests(PollerCase):
         self.assertEqual(self.shaken(), 125)
         self.assertEqual(self.shaken(), 2)
 
+    def test_shares(self) -> None:
+        """Reading and handshakes do not take each other for the others: what all else needs stays a third."""
+        self.crowd(40, 0.000_5)
+        self.handshakes(10_000)
+        for _ in range(5):
+            self.take(0.03)
+            self.shaken()
+            began, shaken = self.now, len(self.told)
+            self.poller.doRead()
+            read = self.now - began
+        self.assertLess(abs(0.03 - shaken * 0.001), 0.005)
+        self.assertLess(abs(0.03 - read), 0.01)
+
     def test_first_handshakes(self) -> None:
         """What passed before somebody wanted to shake hands is not the others' time."""
         self.watched("quiet")
