@@ -178,7 +178,10 @@ class FloodTests(MQTTTestCase):
             alice.protocol.dataReceived(encode(Publish(TOPIC, b"%d" % sent), 5) * 800)
             self.assertLess(sent, 50)
         self.assertLess(alice.protocol._unread.size, 65_536 + 30_000)
-        turns = 0
+        alice.protocol.read(False)
+        alice.protocol.read(True)
+        self.assertEqual("paused", alice.producerState, "there is no room yet")
+        turns = 1  # that was one
         while alice.producerState == "paused":
             self.house.turn.end()
             turns += 1
@@ -188,6 +191,16 @@ class FloodTests(MQTTTestCase):
         expected = [b"%d" % number for number in range(1, sent + 1) for _ in range(800)]
         self.assertEqual(expected, payloads)
         self.assertEqual(0, self.house.budget.used)
+
+    def test_left_behind(self) -> None:
+        """What a mistake of ours left unread is read when more comes."""
+        alice = self.connect("alice")
+        heard: list[bytes] = []
+        self.house.router.bus = CountingBus(lambda message: heard.append(message.payload))
+        alice.protocol._unread.add(encode(Publish(TOPIC, b"1"), 5))
+        alice.protocol.dataReceived(encode(Publish(TOPIC, b"2"), 5))
+        self.house.end_turn()
+        self.assertEqual([b"1", b"2"], heard)
 
     def test_too_fast_and_held_up(self) -> None:
         """Reading goes on only when nothing speaks against it any more, whatever ends first."""

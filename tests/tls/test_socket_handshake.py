@@ -398,6 +398,21 @@ class StormTests(SocketCase):
         house.poller.doRead()
         self.assertEqual([one.received for _, one in newcomers], [b"again"] * 30)
 
+    def test_one_record_when_it_is_late(self) -> None:
+        """Who has very much to say is read no further when the turn's time is over."""
+        clock = Instants(0.0)
+        self.house = self.open(clock=clock)
+        for step, heard in ((0.0, 16), (1.0, 1)):
+            client, guest = self.connect()
+            self.hear_first(client, guest)
+            client.put(b"".join(client.records(b"x") for _ in range(20)))
+            guest.wire._eager = True
+            clock.step = step
+            self.house.poller.doRead()
+            self.assertEqual(len(guest.received), heard)
+            clock.step = 0.0
+            self.house.until(partial(guest.has_received, b"x" * 20))
+
     def test_first_words_that_nobody_wants_yet(self) -> None:
         """A protocol that pauses before it was told anything is told when it goes on."""
         client, guest = self.connect()
