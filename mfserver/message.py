@@ -35,13 +35,12 @@ class Message:
     :ivar origin: the subscriber that published it, for MQTT 5's No Local; None where there is none.
     :ivar expires: when it is not worth delivering any more, in nanoseconds since 1970; 0 for never.
     :ivar key: its number on the disk, shared by all queues that it waits in; 0 while it stands in none.
-    :ivar size: bytes of its payload, and of its topic and properties where these are not the usual few: what
-        it counts as where messages wait.
     :ivar encoded: what adapters keep here so that a packet for a thousand subscribers is encoded once; None
         while there is none.
     """
 
     __slots__ = (
+        "_size",
         "channel",
         "content_type",
         "created",
@@ -56,7 +55,6 @@ class Message:
         "publisher",
         "qos",
         "retain",
-        "size",
         "subtopic",
     )
 
@@ -90,13 +88,20 @@ class Message:
         self.origin = origin
         self.expires = expires
         self.key = 0
-        self.size = len(payload)
-        characters = 0
-        for level in levels:
-            characters += len(level)
-        if properties or len(levels) > _LEVELS or characters > _CHARACTERS:
-            self.size += _size(levels, properties)
+        self._size = -1  # until somebody asks: most messages wait nowhere
         self.encoded: dict[int, object] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payload, and of its topic and properties where these are not the usual few: what it
+        counts as where messages wait.
+        """
+        if self._size < 0:
+            levels, properties, size = self.levels, self.properties, len(self.payload)
+            if properties or len(levels) > _LEVELS or sum(map(len, levels)) > _CHARACTERS:
+                size += _extra(levels, properties)
+            self._size = size
+        return self._size
 
     @property
     def topic(self) -> str:
@@ -106,7 +111,7 @@ class Message:
         return f"channels/{self.channel}/messages/{'/'.join(self.levels)}"
 
 
-def _size(levels: tuple[str, ...], properties: dict[int, object] | None) -> int:
+def _extra(levels: tuple[str, ...], properties: dict[int, object] | None) -> int:
     """Bytes in memory of a topic's levels and of properties; on a disk they take less."""
     size = sum(map(text_size, levels))
     for value in (properties or {}).values():

@@ -15,7 +15,7 @@ from zope.interface import classImplements
 from mfserver.adapters.mqtt_adapter import MQTTAdapter
 from mfserver.adapters.mqtt_client import CLIENT_EVENTS, MQTTClient
 from mfserver.adapters.mqtt_connect import REASON_CODES, claims_of, session_expiry, will_of
-from mfserver.adapters.mqtt_unread import SLICE, Unread
+from mfserver.adapters.mqtt_unread import NOTHING, SLICE
 from mfserver.address import network
 from mfserver.errors import MFServerError, Overloaded
 from mfserver.interfaces import ICounted, ILiveConnection, IPeer
@@ -73,25 +73,26 @@ class MQTTProtocol:
     _log: ClassVar[Logger] = Logger()
     transport: Any
     _connection: Connection
-    _address: str
 
     def __init__(self, adapter: MQTTAdapter, peer: IPeer | None = None, *, by_browser: bool = False) -> None:
-        self.released: Callable[[], None] | None = None
+        # First what each message passes: so it lies side by side in a compiled object.
         self._adapter = adapter
-        self._peer = peer
-        self._by_browser = by_browser
         self._client: MQTTClient | None = None
-        self._expiry: int | None = None
-        self._logout: Callable[[], None] | None = None
-        self._deadline: IDelayedCall | None = None
+        self._unread = NOTHING
+        self._held = 0
         self._over = False
         self._is_lost = False
         self._is_failing = False
         self._reading = True
         self._is_full = False
         self._is_feeding = False
-        self._unread = Unread()
-        self._held = 0
+        self._by_browser = by_browser
+        self._address = ""
+        self._peer = peer
+        self._expiry: int | None = None
+        self._logout: Callable[[], None] | None = None
+        self._deadline: IDelayedCall | None = None
+        self.released: Callable[[], None] | None = None
 
     # --- Twisted's events ---
 
@@ -115,18 +116,18 @@ class MQTTProtocol:
             return
         unread = self._unread
         if unread.slices:
-            unread.add(data)
+            self._unread = unread.add(data)
             self._account()
             self._read_less()
             if self._reading and not self._is_feeding:
                 self._adapter.turn.add(self)  # which goes on with them
             return
         if self._is_feeding or not self._reading or len(data) > SLICE:
-            unread.add(data)
+            self._unread = unread.add(data)
             self._read_on()
             return
         self._feed(data)
-        if unread.slices or self._is_lost:
+        if self._unread.slices or self._is_lost:
             self._read_on()
         elif not self._over:
             self._account()
@@ -199,12 +200,14 @@ class MQTTProtocol:
             self._account()  # sending makes the core hold topics, too
 
     def _write(self) -> None:
-        """Write what the core has collected, and let the session go on then."""
-        data = self._connection.data_to_send()
+        """Write what the core has collected, and let the session go on where that makes room for more."""
+        connection = self._connection
+        was_full = not connection.is_writable
+        data = connection.data_to_send()
         if data:
             self.transport.write(data)
             client = self._client
-            if client is not None:
+            if was_full and client is not None:
                 client.session.pump()
 
     def _close_transport(self) -> None:
@@ -276,7 +279,7 @@ class MQTTProtocol:
             # The keep alive counts from here: what the client sent meanwhile, we did not look at.
             if not self._is_full:
                 self.transport.resumeProducing()
-            self._unread.look_again()
+            self._unread = self._unread.look_again()
             self._read_on()
         else:
             self.transport.pauseProducing()
@@ -287,19 +290,19 @@ class MQTTProtocol:
         """Let the core have what came, as long as we read: a few slices now, others have their turn too."""
         if self._is_feeding:
             return  # we are below what goes on with it
-        unread, seconds = self._unread, self._adapter.seconds
+        seconds = self._adapter.seconds
         until = seconds() + _TURN
         for _ in range(_SLICES):
-            if self._over or not (unread.slices and self._reading):
+            if self._over or not (self._unread.slices and self._reading):
                 break
-            self._feed(unread.take())
+            self._feed(self._unread.take())
             if seconds() >= until:
                 break
         if self._over:
             return
         self._account()
         self._read_less()
-        if unread.slices and self._reading:
+        if self._unread.slices and self._reading:
             self._adapter.turn.add(self)
         elif self._is_lost:
             self._end()  # what is left of one that we do not read on is lost with it
@@ -339,7 +342,7 @@ class MQTTProtocol:
             else:
                 self._write()
                 if connection.is_behind:
-                    self._unread.look_again()
+                    self._unread = self._unread.look_again()
         except Exception:  # a mistake of ours: as after any other, whoever calls us logs it
             self._unread.clear()
             self.transport.abortConnection()

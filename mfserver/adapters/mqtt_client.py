@@ -66,11 +66,11 @@ class MQTTClient:
         "_link",
         "_now",
         "_publisher",
+        "_receive_maximum",
         "_router",
         "_sessions",
         "_thing",
         "_turn",
-        "_unreleased",
         "is_resumed",
         "session",
         "topics",
@@ -88,30 +88,26 @@ class MQTTClient:
         turn: Turn,
         now: Callable[[], int],
     ) -> None:
-        self.is_resumed = False
+        # First what each message passes: so it lies side by side in a compiled object.
         self.topics = Topics(limits.topic_alias_maximum)
         self._thing = thing
         self._publisher = thing.id
         self._connection = connection
-        self._link = link
-        self._sessions = sessions
         self._router = sessions.router
         self._disk = sessions.journal
-        self._turn = turn
-        self._unreleased = _UNRELEASED * limits.receive_maximum
-        self._now = now
+        self._answers: Answers | None = None  # until one has to wait
         self._form = 8 if connection.version >= mqtt.MQTT_5_0 else 0  # see encoded_publish
-        self._answers = Answers(
-            link,
-            self._disk,
-            limits.receive_maximum,
-            self._not_kept,
-            can_refuse=connection.version >= mqtt.MQTT_5_0,
-        )
+        self._turn = turn
+        self._link = link
+        self._now = now
+        self._sessions = sessions
+        self._receive_maximum = limits.receive_maximum
+        self.is_resumed = False
 
     def lost(self) -> None:
         """The network connection is over."""
-        self._answers.stop()
+        if self._answers is not None:
+            self._answers.stop()
 
     def channel_lost(self, channel: ChannelId) -> None:
         """The thing may not use this channel any more."""
@@ -165,7 +161,8 @@ class MQTTClient:
         qos, properties = packet.qos, packet.properties
         if qos == 2 and not self._takes_qos_2(packet):
             return
-        topic = self.topics.known.get(packet.topic) or self.topics.parse(packet.topic)
+        name, topics = packet.topic, self.topics
+        topic = topics.latest if name is topics.name else topics.find(name)
         if topic is None or topic.channel not in self._thing.channels:
             self._refuse_publish(packet, mqtt.NOT_AUTHORIZED, "the thing may not publish there")
             return
@@ -184,7 +181,8 @@ class MQTTClient:
         except Overloaded as error:
             self._refuse_publish(packet, mqtt.QUOTA_EXCEEDED, str(error))
             return
-        if qos == 1 and published is None and self._answers.is_free:
+        answers = self._answers
+        if qos == 1 and published is None and (answers is None or answers.is_free):
             self._connection.send_puback(packet.packet_id)  # nothing to wait for [MQTT-4.3.2-4]
             return
         if qos == 2:
@@ -200,7 +198,7 @@ class MQTTClient:
             # stands before this; what came on an older connection was committed before CONNACK.
             self._answer_publish(packet, None)
             return False
-        if len(received) >= self._unreleased:
+        if len(received) >= _UNRELEASED * self._receive_maximum:
             self._link.fail(mqtt.RECEIVE_MAXIMUM_EXCEEDED, "it leaves too many QoS 2 messages unreleased")
             return False
         return True
@@ -211,11 +209,23 @@ class MQTTClient:
         [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1], of 3.1.1 [MQTT-4.3.2-2] [MQTT-4.3.3-2]
         """
         if packet.qos == 1:
-            self._answers.add(published, partial(self._connection.send_puback, packet.packet_id))
+            self._answer(published, partial(self._connection.send_puback, packet.packet_id))
         elif packet.qos:
-            self._answers.add(published, partial(self._connection.send_pubrec, packet.packet_id))
+            self._answer(published, partial(self._connection.send_pubrec, packet.packet_id))
         elif published is not None:
-            self._answers.add(published, _nothing)
+            self._answer(published, _nothing)
+
+    def _answer(self, committed: Deferred[None] | None, send: Callable[[], None]) -> None:
+        """Send an answer when this fires, or at once for None, but not before all earlier ones."""
+        answers = self._answers
+        if answers is None:
+            if committed is None:
+                send()
+                return
+            answers = self._answers = Answers(
+                self._link, self._disk, self._receive_maximum, self._not_kept, can_refuse=self._form > 0
+            )
+        answers.add(committed, send)
 
     def publish_released(self, event: PublishReleased) -> None:
         """PUBREL: the packet identifier is free for another message when that is on the disk.
@@ -230,7 +240,7 @@ class MQTTClient:
             code = mqtt.SUCCESS
             committed = self._committed()
         # [MQTT-4.3.3-11], of 3.1.1 [MQTT-4.3.3-2]
-        self._answers.add(committed, partial(self._connection.send_pubcomp, packet_id, code))
+        self._answer(committed, partial(self._connection.send_pubcomp, packet_id, code))
 
     def _refuse_publish(self, packet: Publish, code: int, reason: str) -> None:
         """MQTT 5.0 has a reason code for it; older versions can only close."""
@@ -240,7 +250,7 @@ class MQTTClient:
         send: Callable[[int, int, str], None] = (
             self._connection.send_puback if packet.qos == 1 else self._connection.send_pubrec
         )
-        self._answers.add(None, partial(send, packet.packet_id, code, reason))
+        self._answer(None, partial(send, packet.packet_id, code, reason))
 
     def _committed(self) -> Deferred[None] | None:
         """What this session promises now has to wait for that, if for anything."""
@@ -276,7 +286,7 @@ class MQTTClient:
         before = self._disk.position
         for subscription in packet.subscriptions:  # [MQTT-3.8.4-5], of 3.1.1 [MQTT-3.8.4-4]
             codes.append(self._subscribe(subscription, identifiers, wanted))
-        self._answers.add(
+        self._answer(
             self._committed_since(before), partial(self._subscribed, packet.packet_id, codes, wanted)
         )
 
@@ -318,7 +328,7 @@ class MQTTClient:
         packet = event.packet
         before = self._disk.position
         codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]  # [MQTT-3.10.4-6]
-        self._answers.add(
+        self._answer(
             self._committed_since(before), partial(self._connection.send_unsuback, packet.packet_id, codes)
         )  # [MQTT-3.10.4-4]
 

@@ -23,30 +23,42 @@ class Topics:
     """Parsed topics by their names: a few usual ones, and the latest long ones, as an alias may repeat one.
 
     :param maximum: how many long ones there are at most.
-    :ivar known: the usual ones; look here before you call :meth:`parse`.
+    :ivar name: of the usual one that came last; look at these two before you call :meth:`find`.
+    :ivar latest: the same, parsed.
     :ivar size: bytes that the long ones hold, about.
     """
 
-    __slots__ = ("_long", "_maximum", "known", "size")
+    __slots__ = ("_long", "_maximum", "_others", "latest", "name", "size")
 
     def __init__(self, maximum: int) -> None:
+        self.name = ""
+        self.latest: Topic | None = None
+        self.size = 0
         self._maximum = maximum
         self._long: OrderedDict[str, Topic | None] | None = None
-        self.known: dict[str, Topic] = _NONE
-        self.size = 0
+        self._others: dict[str, Topic] | None = None  # most clients have but one
 
-    def parse(self, name: str) -> Topic | None:
+    def find(self, name: str) -> Topic | None:
         """The topic; None where the name is none of ours."""
         if len(name) > _SHORT:
-            return self._parse_long(name)
-        topic = _parse(name)
+            return self._find_long(name)
+        if name == self.name:
+            return self.latest
+        topic = None if self._others is None else self._others.pop(name, None)
+        if topic is None:
+            topic = _parse(name)
         if topic is not None and len(name) <= _USUAL and len(topic.levels) <= _LEVELS:
-            if len(self.known) in (0, _FEW):
-                self.known = {}  # whoever has more than a few begins anew
-            self.known[name] = topic
+            self._remember(name, topic)
         return topic
 
-    def _parse_long(self, name: str) -> Topic | None:
+    def _remember(self, name: str, topic: Topic) -> None:
+        if self.latest is not None:
+            if self._others is None or len(self._others) >= _FEW:
+                self._others = {}  # whoever has more than a few begins anew
+            self._others[self.name] = self.latest
+        self.name, self.latest = name, topic
+
+    def _find_long(self, name: str) -> Topic | None:
         known = self._long
         if known is None:
             known = self._long = OrderedDict()
@@ -58,10 +70,6 @@ class Topics:
             oldest, _ = known.popitem(last=False)
             self.size -= _TIMES * len(oldest)
         return topic
-
-
-#: Of all who have published nothing: nothing is ever put here.
-_NONE: Final[dict[str, Topic]] = {}
 
 
 def _parse(name: str) -> Topic | None:

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Final
 
-__all__ = ["SLICE", "Unread"]
+__all__ = ["NOTHING", "SLICE", "Unread"]
 
 #: Bytes that are looked at at once: what they make happen stands in memory all together, and a packet of a
 #: few bytes makes an event of a hundred.
@@ -16,6 +16,8 @@ _LEAST: Final = 32_768
 class Unread:
     """Bytes in slices, in their order.
 
+    Whoever adds to it holds on to what is returned then: most never do, and share :data:`NOTHING`.
+
     :ivar slices: what there is, for a look at whether there is any.
     :ivar size: how many there are.
     """
@@ -26,26 +28,27 @@ class Unread:
         self.slices: deque[bytes] | None = None  # while there is none: an empty one takes 760 bytes
         self.size = 0
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes) -> "Unread":
         """Put bytes behind the others."""
-        self.size += len(data)
-        slices = self._some()
+        unread, slices = self._own()
+        unread.size += len(data)
         if slices and len(slices[-1]) + len(data) <= SLICE:
             slices[-1] += data
-            return
-        if len(data) <= SLICE:
-            slices.append(data)
-            return
-        for start in range(0, len(data), SLICE):
-            slices.append(data[start : start + SLICE])
+        else:
+            for start in range(0, len(data), SLICE):
+                slices.append(data[start : start + SLICE])
+        return unread
 
-    def look_again(self) -> None:
+    def look_again(self) -> "Unread":
         """Put an empty slice before the others: there may be something left of those that were taken."""
-        self._some().appendleft(b"")
+        unread, slices = self._own()
+        slices.appendleft(b"")
+        return unread
 
     def take(self) -> bytes:
-        """Take out the first slice."""
-        slices = self._some()
+        """Take out the first slice; there is one."""
+        slices = self.slices
+        assert slices is not None
         data = slices.popleft()
         self.size -= len(data)
         if not slices:
@@ -64,7 +67,12 @@ class Unread:
         self.slices = None
         self.size = 0
 
-    def _some(self) -> deque[bytes]:
-        if self.slices is None:
-            self.slices = deque()
-        return self.slices
+    def _own(self) -> "tuple[Unread, deque[bytes]]":
+        unread = Unread() if self is NOTHING else self
+        if unread.slices is None:
+            unread.slices = deque()
+        return unread, unread.slices
+
+
+#: Of all who have nothing unread; nothing is ever put here.
+NOTHING: Final = Unread()

@@ -17,7 +17,7 @@ from mfserver.mqtt.decode_connect import decode_connect, decode_protocol
 from mfserver.mqtt.encode import EncodedPublish
 from mfserver.mqtt.errors import MQTTError, ProtocolError, QuotaExceeded
 from mfserver.mqtt.events import Event
-from mfserver.mqtt.framing import Rest, find_packet
+from mfserver.mqtt.framing import NOTHING, find_packet
 from mfserver.mqtt.limits import Limits
 from mfserver.mqtt.packets import (
     Acknowledgement,
@@ -92,20 +92,20 @@ class Connection:
     )
 
     def __init__(self, limits: Limits, now: float) -> None:
-        self.version = 0
+        self.version = 0  # first what each message passes: so it lies side by side in a compiled object
+        self._state = _AWAITING_CONNECT
+        self._last_received = now
+        self._rest = NOTHING
+        self._sender = Sender()
+        self._receiver = Receiver(limits)
+        self._limits = limits
+        self._keep_alive = 0.0
         self.client_id = ""
         self.send_quota = 0
         self.will: Will | None = None
         self.dropped = 0
-        self._limits = limits
-        self._state = _AWAITING_CONNECT
         self._asked: Connect | None = None
         self._session_expires_later = False
-        self._keep_alive = 0.0
-        self._last_received = now
-        self._rest = Rest()
-        self._sender = Sender()
-        self._receiver = Receiver(limits)
 
     # --- what the owner calls when something happened ----------------------------------------------------
 
@@ -151,7 +151,7 @@ class Connection:
         happened: list[Event] = []
         try:
             if self._state == _AWAITING_CONNACK:
-                self._rest.hold(data, self._limits.max_packet + _HELD_BYTES)
+                self._rest = self._rest.hold(data, self._limits.max_packet + _HELD_BYTES)
                 return happened
             data, pos = self._rest.with_data(data)
             if self._state == _CONNECTED:
@@ -344,7 +344,7 @@ class Connection:
             maximum = limits.max_packet if connected else limits.max_connect
             start, stop = find_packet(data, pos, self.version, _ALLOWED[self._state], maximum)
             if stop > end:
-                self._rest.keep(data[pos:], stop - pos)
+                self._rest = self._rest.keep(data[pos:], stop - pos)
                 return
             event: Event | None
             if connected:
@@ -359,9 +359,9 @@ class Connection:
                 break
             pos = take_common(data, pos, self.version, self._receiver, happened)
         if self._state == _AWAITING_CONNACK:
-            self._rest.hold(data[pos:], limits.max_packet + _HELD_BYTES)
+            self._rest = self._rest.hold(data[pos:], limits.max_packet + _HELD_BYTES)
         elif self._state == _CONNECTED and pos < end:
-            self._rest.leave(data, pos)
+            self._rest = self._rest.leave(data, pos)
 
     # --- answers and endings -----------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Whole control packets from a stream of bytes (MQTT 5.0 and 3.1.1, 2.1), however the network cuts it."""
 
+from typing import Final
+
 from mfserver.mqtt.constants import PACKET_NAMES
 from mfserver.mqtt.decode import (
     INCOMPLETE,
@@ -9,13 +11,14 @@ from mfserver.mqtt.decode import (
 )
 from mfserver.mqtt.errors import PacketTooLarge, ProtocolError, QuotaExceeded
 
-__all__ = ["Rest", "find_packet"]
+__all__ = ["NOTHING", "Rest", "find_packet"]
 
 
 class Rest:
     """The bytes that are kept until they are a whole packet, or until there is time for them.
 
-    Each is copied a bounded number of times.
+    Each is copied a bounded number of times. Whoever keeps some holds on to what is returned then: most
+    connections never do, and share :data:`NOTHING`.
     """
 
     __slots__ = ("_kept", "_left", "_needed", "_pos")
@@ -52,28 +55,39 @@ class Rest:
         self._kept.clear()
         return data, 0
 
-    def leave(self, data: bytes, pos: int) -> None:
+    def leave(self, data: bytes, pos: int) -> "Rest":
         """Leave what begins there for the next time; nothing else is kept."""
-        self._left, self._pos = data, pos
+        rest = self._own()
+        rest._left, rest._pos = data, pos
+        return rest
 
-    def keep(self, data: bytes, needed: int) -> None:
+    def keep(self, data: bytes, needed: int) -> "Rest":
         """Keep the beginning of a packet until there are so many bytes of it."""
-        self._kept += data
-        self._needed = needed
+        rest = self._own()
+        rest._kept += data
+        rest._needed = needed
+        return rest
 
-    def hold(self, data: bytes, maximum: int) -> None:
+    def hold(self, data: bytes, maximum: int) -> "Rest":
         """Keep bytes that are not to be looked at yet.
 
         :raises QuotaExceeded: that is more than the maximum.
         """
-        self.keep(data, 0)
-        if len(self._kept) > maximum:
+        if len(self) + len(data) > maximum:
             raise QuotaExceeded("too much was sent before CONNACK")
+        return self.keep(data, 0) if data else self
+
+    def _own(self) -> "Rest":
+        return Rest() if self is NOTHING else self
 
     def clear(self) -> None:
         """Keep nothing."""
         self._kept.clear()
         self._left, self._pos = b"", 0
+
+
+#: Of all who keep nothing; nothing is ever put here.
+NOTHING: Final = Rest()
 
 
 def find_packet(

@@ -39,13 +39,14 @@ class Receiver:
     )
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        # First what each message passes: so it lies side by side in a compiled object.
         self.max_packet = limits.max_packet
         self.max_payload = limits.max_payload
-        self.topic = ""
         self.topic_bytes = b""
-        self._aliases: dict[int, str] = {}
+        self.topic = ""
         self.alias_bytes = 0
+        self._limits = limits
+        self._aliases: dict[int, str] = {}
         # What counts against the Receive Maximum (4.9): how many of QoS 1, and which of QoS 2.
         self._qos_1 = 0
         self._qos_2: dict[int, None] = {}  # an empty set takes three times as much

@@ -30,6 +30,8 @@ __all__ = ["Sender"]
 _ANSWER_BYTES: Final = 65_536
 #: A PUBACK without reason code and properties, but for its packet identifier.
 _PUBACK: Final = 0x4002_0000
+#: What waits where nothing does: nothing is ever put here.
+_NOTHING: Final[list[bytes | memoryview]] = []
 #: Topic aliases that we use to one client, if it takes so many. Each costs the bytes of its topic.
 _ALIASES: Final = 32
 
@@ -39,6 +41,7 @@ class Sender:
 
     :ivar version: of MQTT; 0 until CONNECT told.
     :ivar paused: the transport takes nothing.
+    :ivar message_bytes: of messages that wait for the transport.
     :ivar alias_bytes: of the topics that have a topic alias.
     """
 
@@ -48,24 +51,25 @@ class Sender:
         "_answer_bytes",
         "_explains",
         "_maximum",
-        "_message_bytes",
         "_out",
         "alias_bytes",
+        "message_bytes",
         "paused",
         "version",
     )
 
     def __init__(self) -> None:
-        self._out: list[bytes | memoryview] = []
-        self._message_bytes = 0
+        # First what each message passes: so it lies side by side in a compiled object.
+        self.paused = False
+        self._out = _NOTHING
+        self.message_bytes = 0
         self._answer_bytes = 0
         self._maximum = VARIABLE_MAXIMUM + 5
-        self._explains = True
+        self.alias_bytes = 0
         self._alias_maximum = 0
         self._aliases: dict[str, int] = {}
-        self.alias_bytes = 0
+        self._explains = True
         self.version = 0
-        self.paused = False
 
     def heed(self, asked: Properties) -> None:
         """Keep from now on to what the properties of a CONNECT ask of a sender."""
@@ -74,17 +78,18 @@ class Sender:
         # [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
         self._alias_maximum = min(cast(int, asked.get(TOPIC_ALIAS_MAXIMUM, 0)), _ALIASES)
 
-    @property
-    def message_bytes(self) -> int:
-        """Bytes of messages that wait for the transport."""
-        return self._message_bytes
-
     def take_data(self) -> bytes:
         """Everything that waits for the transport, once."""
         data = b"".join(self._out)
-        self._out.clear()
-        self._message_bytes = self._answer_bytes = 0
+        self._out = _NOTHING
+        self.message_bytes = self._answer_bytes = 0
         return data
+
+    def _collect(self) -> list[bytes | memoryview]:
+        """What waits for the transport, to be added to."""
+        if not self._out:
+            self._out = []
+        return self._out
 
     def publish(self, publish: EncodedPublish, packet_id: int, dup: bool) -> bool:
         """Queue a message, with a topic alias for its topic where there is one to have.
@@ -96,6 +101,8 @@ class Sender:
         if publish.size > self._maximum:
             return False
         head, out = publish.head, self._out
+        if not out:
+            out = self._out = []
         if publish.qos:
             if dup:
                 head = bytes((head[0] | 8,)) + head[1:]
@@ -104,7 +111,7 @@ class Sender:
             out.append(publish.tail)
         else:
             out.append(head)
-        self._message_bytes += publish.size
+        self.message_bytes += publish.size
         return True
 
     def _publish_aliased(self, publish: EncodedPublish, packet_id: int, dup: bool) -> bool:
@@ -123,8 +130,8 @@ class Sender:
         if is_new:
             self._aliases[topic] = alias
             self.alias_bytes += len(topic.encode())
-        self._out += (head, message)
-        self._message_bytes += size
+        self._collect().extend((head, message))
+        self.message_bytes += size
         return True
 
     def puback(self, packet_id: int) -> bool:
@@ -134,7 +141,7 @@ class Sender:
         """
         if self._answer_bytes > _ANSWER_BYTES - 4 or self._maximum < 4 or not 0 < packet_id <= 0xFFFF:
             return False
-        self._out.append((_PUBACK | packet_id).to_bytes(4, "big"))
+        self._collect().append((_PUBACK | packet_id).to_bytes(4, "big"))
         self._answer_bytes += 4
         return True
 
@@ -151,7 +158,7 @@ class Sender:
         waiting = self._answer_bytes
         if waiting and waiting + len(data) > _ANSWER_BYTES and type(packet) is not Disconnect:
             return QUOTA_EXCEEDED
-        self._out.append(data)
+        self._collect().append(data)
         self._answer_bytes += len(data)
         return SUCCESS
 

@@ -51,7 +51,9 @@ class Poller:
         self._reactor = reactor
         self._monotonic = monotonic
         self._epoll: select.epoll | None = None
-        self._watched: dict[int, Watched] = {}
+        # By descriptor. No dictionary: its keys would be objects, one place more in memory to wait for.
+        self._watched: list[Watched | None] = []
+        self._count = 0
         # Whether somebody was left at the end of the last turn, so that the reactor did not rest since.
         self._is_behind = False
         self._left = self._until = 0.0
@@ -72,8 +74,12 @@ class Poller:
         if self._epoll is None:
             self._epoll = select.epoll()
             self._reactor.addReader(self)
-        self._epoll.register(watched.fd, events)
-        self._watched[watched.fd] = watched
+        fd = watched.fd
+        self._epoll.register(fd, events)
+        if fd >= len(self._watched):
+            self._watched += [None] * (fd + 1 - len(self._watched))
+        self._watched[fd] = watched
+        self._count += 1
 
     def watch_for(self, watched: Watched, events: int) -> None:
         """The same, from now on for other events."""
@@ -82,10 +88,13 @@ class Poller:
 
     def forget(self, watched: Watched) -> None:
         """Call it no more: its descriptor is about to be closed."""
-        if self._watched.pop(watched.fd, None) is None or self._epoll is None:
+        fd = watched.fd
+        if self._epoll is None or not 0 <= fd < len(self._watched) or self._watched[fd] is not watched:
             return
-        self._epoll.unregister(watched.fd)
-        if not self._watched:
+        self._epoll.unregister(fd)
+        self._watched[fd] = None
+        self._count -= 1
+        if not self._count:
             self._close()
 
     def _close(self) -> None:
@@ -126,7 +135,7 @@ class Poller:
             while True:
                 ready = epoll.poll(0, _AT_ONCE) if epoll is not None else []
                 for fd, events in ready:
-                    found = watched.get(fd)
+                    found = watched[fd]
                     if found is None:
                         continue  # closed by what another one was told in this turn
                     try:
@@ -158,8 +167,9 @@ class Poller:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends: so does every connection."""
-        for watched in list(self._watched.values()):
-            watched.lose(reason.value or ConnectionLost())
+        for watched in list(self._watched):
+            if watched is not None:
+                watched.lose(reason.value or ConnectionLost())
 
     # --- handshakes -----------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ _PROBE: Final = 8
 #: Bytes that wait to be sent before a producer is asked to wait; as Twisted's.
 _HIGH_WATER: Final = 1 << 16
 
+#: What waits where nothing does: nothing is ever put here.
+_NOTHING: Final[list[bytes]] = []
 #: SO_LINGER: on, with no time.
 _RESET: Final = pack("ii", 1, 0)
 
@@ -96,30 +98,27 @@ class TLSTransport(Carried):
         :param on_close: called once with the address, when the socket is closed.
         """
         super().__init__(carrier, address, admission.connection(carrier))
-        self.peer: Peer | None = None
-        self.negotiatedProtocol: bytes | None = None
-        self.connected = True
-        self.disconnecting = False
-        self._admission = admission
+        # First what each message passes: so it lies side by side in a compiled object.
+        self._state = _HANDSHAKING
+        self._events = EPOLLIN | EPOLLONESHOT
+        self._reads = 0
+        self._reading = self.connected = True
+        self._eager = self.disconnecting = False
+        self._peer_ended = self._is_notified = self._streaming = self._is_paused = False
+        self._protocol: Any = None
         self._poller = poller
         self._turn = poller.turn
-        self._on_close = on_close
-        self._protocol: Any = None
-        self._state = _HANDSHAKING
-        self._reason: BaseException | None = None
-        self._timer: IDelayedCall | None = None
-        self._reading = True
-        self._eager = False
-        self._reads = 0
-        self._peer_ended = self._is_notified = False
         # Collected in this turn; what OpenSSL was given and could not send; the bytes of both.
-        self._waiting: list[bytes] = []
+        self._waiting = _NOTHING
         self._unsent: bytes | memoryview = b""
         self._held = 0
         self._producer: Any = None
-        self._streaming = False
-        self._is_paused = False
-        self._events = EPOLLIN | EPOLLONESHOT
+        self._timer: IDelayedCall | None = None
+        self.peer: Peer | None = None
+        self.negotiatedProtocol: bytes | None = None
+        self._admission = admission
+        self._on_close = on_close
+        self._reason: BaseException | None = None
         poller.watch(self, self._events)
         self._set_timer(admission.handshake_timeout, self._abort, ConnectionAborted())
 
@@ -274,13 +273,14 @@ class TLSTransport(Carried):
 
         :raises TypeError: it is text, or a number.
         """
-        if type(data) is not bytes:
-            data = bytes(memoryview(data))
+        data = data if type(data) is bytes else bytes(memoryview(data))
         if self._state != _OPEN or not data or (self.disconnecting and self._producer is None):
             return
-        if not self._waiting:
+        if self._waiting:
+            self._waiting.append(data)
+        else:
+            self._waiting = [data]
             self._turn.add_transport(self)
-        self._waiting.append(data)
         self._held += len(data)
         if self._held > _HIGH_WATER and self._streaming and not self._is_paused:
             self._is_paused = True
@@ -317,7 +317,7 @@ class TLSTransport(Carried):
                 if not waiting:
                     break
                 data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
-                self._waiting, self._unsent = [], data
+                self._waiting, self._unsent = _NOTHING, data
             try:
                 sent = tls.send(data)
             except SSL.WantWriteError:
@@ -463,7 +463,7 @@ class TLSTransport(Carried):
                 carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         carrier.close()
         self.fd = -1
-        self._waiting, self._unsent, self._held = [], b"", 0
+        self._waiting, self._unsent, self._held = _NOTHING, b"", 0
         self.connected, self.disconnecting = False, True
         producer, protocol, reason = self._producer, self._protocol, self._reason
         self._producer = self._protocol = self._reason = None

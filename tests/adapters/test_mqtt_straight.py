@@ -10,6 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.adapters.mqtt import MQTTProtocol
+from mfserver.adapters.mqtt_answers import Answers
 from mfserver.durable import NEVER
 from mfserver.mqtt import properties
 from mfserver.mqtt.encode import encode
@@ -52,7 +53,7 @@ class Side:
             protocol.dataReceived(data)
         elif not protocol._over:
             self.close_the_straight_way()
-            protocol._unread.add(data)
+            protocol._unread = protocol._unread.add(data)
             protocol._read_on()
 
     def close_the_straight_way(self) -> None:
@@ -61,8 +62,16 @@ class Side:
             assert isinstance(connection, MQTTProtocol)
             client = connection._client
             if client is not None:
+                if client._answers is None:
+                    client._answers = Answers(
+                        client._link,
+                        client._disk,
+                        client._receive_maximum,
+                        client._not_kept,
+                        can_refuse=client._form > 0,
+                    )
                 client._answers.is_free = False
-                client.topics.known = {}
+                client.topics.name, client.topics.latest = "", None
                 client.session._direct = None
 
     def heard(self) -> list[Any]:

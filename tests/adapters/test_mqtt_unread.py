@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from mfserver.adapters.mqtt import MQTTProtocol
 from mfserver.adapters.mqtt_client import MQTTClient
-from mfserver.adapters.mqtt_unread import Unread
+from mfserver.adapters.mqtt_unread import NOTHING, Unread
 from mfserver.interfaces import IBus
 from mfserver.message import Message
 from mfserver.mqtt import properties
@@ -46,6 +46,15 @@ class UnreadTests(SynchronousTestCase):
         unread.add(whole)
         unread.clear()
         self.assertEqual((None, 0), (unread.slices, unread.size))
+
+    def test_nothing(self) -> None:
+        """What all share who have nothing unread stays empty: whoever adds to it gets one of their own."""
+        for unread in (NOTHING.add(b"a"), NOTHING.look_again()):
+            self.assertIsNot(NOTHING, unread)
+            self.assertIs(unread, unread.add(b"b"))
+            self.assertIs(unread, unread.look_again())
+        NOTHING.clear()
+        self.assertEqual((None, 0), (NOTHING.slices, NOTHING.size))
 
     def test_crumbs(self) -> None:
         """Many small pieces make few slices."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mfserver.mqtt import constants, events
 from mfserver.mqtt.connection import Connection, Limits
 from mfserver.mqtt.encode import encode
+from mfserver.mqtt.framing import NOTHING, Rest
 from mfserver.mqtt.packets import (
     Connect,
 )
@@ -116,6 +117,7 @@ class SplitTests(SynchronousTestCase):
         stream = b"".join(framed(0x30, b"\0\1t" + bytes(size)) for size in (0, 1, 3, 200, 50_000, 0, 50_000))
         for size in (1, 2, 3, 7, 1000, 40_000, len(stream)):
             connection = connected()
+            connection._rest = Rest()
             kept = connection._rest._kept = Counted()
             happened: list[events.Event] = []
             for i in range(0, len(stream), size):
@@ -124,6 +126,21 @@ class SplitTests(SynchronousTestCase):
             self.assertLessEqual(kept.into, 2 * len(stream), size)
             self.assertLessEqual(kept.out, 2 * len(stream), size)
             self.assertEqual(kept.out > 0, size < len(stream), size)
+
+    def test_nothing_is_kept_in_common(self) -> None:
+        """Whoever keeps bytes has a place of their own for them; what all others share stays empty."""
+        one, other = connected(), connected()
+        self.assertIs(NOTHING, one._rest)
+        one.receive_data(b"\x30\7\0\1t", 1.0)
+        other.receive_data(b"\xc0\0" * 300, 1.0)
+        waiting = Connection(Limits(), 0.0)
+        waiting.receive_data(encode(Connect(4, "c"), 0) + b"\xc0\0", 1.0)
+        silent = Connection(Limits(), 0.0)
+        silent.receive_data(encode(Connect(4, "c"), 0), 1.0)
+        silent.receive_data(b"", 1.0)
+        self.assertEqual([5, 88, 2, 0], [c.held for c in (one, other, waiting, silent)])
+        self.assertIs(NOTHING, silent._rest)
+        self.assertEqual((0, False), (len(NOTHING), NOTHING.is_left))
 
 
 class AnyBytesTests(SynchronousTestCase):

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.mqtt.connection import Connection, Limits
 from mfserver.mqtt.decode import MAX_TOPIC_FILTERS
+from mfserver.mqtt.framing import Rest
 from mfserver.mqtt.properties import MAX_USER_PROPERTIES
 from tests.builds import pure_only
 from tests.mqtt.cases import framed
@@ -66,6 +67,7 @@ class Kept(bytearray):
 def work_of(connection: Connection, pieces: Iterator[bytes]) -> Work:
     """Feed these pieces. :return: what that costs."""
     work = Received.work = Work()
+    connection._rest = Rest()
     connection._rest._kept = Kept()
     chunks = [Received(piece) for piece in pieces]
 

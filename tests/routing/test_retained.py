@@ -114,7 +114,7 @@ class RetainedTests(SynchronousTestCase):
         assert kept is not None
         for copy in (kept, first, second):
             self.assertEqual((copy.origin, copy.key, copy.encoded, copy.retain), (None, 0, None, True))
-            for name in set(attributes(Message)) - {"origin", "key", "encoded"}:
+            for name in {"size", *attributes(Message)} - {"_size", "origin", "key", "encoded"}:
                 self.assertEqual(getattr(copy, name), getattr(published, name), name)
         first.encoded, first.key = {5: b"long"}, 8
         self.assertEqual((second.encoded, second.key, kept.encoded, kept.key), (None, 0, None, 0))
