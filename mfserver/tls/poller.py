@@ -19,9 +19,7 @@ __all__ = ["Poller"]
 
 #: Sockets that are looked at at once; who waits is first the next time (epoll(7)).
 _AT_ONCE: Final = 16
-#: Looks after which what was written leaves: so many connections are still in the processor's caches.
-_LOOKS: Final = 4
-#: Seconds in which one after another is read and written.
+#: Seconds in which one after another is read, before what they write leaves.
 _TURN: Final = 0.004
 #: Seconds of a turn that handshakes may take; one is always done. Live traffic waits no longer for them.
 _SLICE: Final = 0.002
@@ -117,7 +115,7 @@ class Poller:
         """Read everybody who is ready, as long as it is our turn."""
         now = self._monotonic()
         others = min(_LONGEST, now - self._left - self._shaken) if self._is_behind else 0.0
-        until = now + max(_TURN, others)
+        until = now + others
         while True:
             now = self._read_some(now + _TURN)
             if not self._is_behind or now >= until:
@@ -125,16 +123,16 @@ class Poller:
         self._left, self._shaken = now, 0.0
 
     def _read_some(self, until: float) -> float:
-        """Read some, and send what that made others write.
+        """Read, and send what that made others write.
 
-        :param until: when to stop at the latest; who is left then is first the next time.
+        :param until: when to stop; who is left then is first the next time.
         :return: when it ended.
         """
         epoll, watched, turn = self._epoll, self._watched, self.turn
         self._until = until
         turn.begin()
         try:
-            for _ in range(_LOOKS):
+            while True:
                 ready = epoll.poll(0, _AT_ONCE) if epoll is not None else []
                 for fd, events in ready:
                     found = watched[fd]

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable
-from itertools import pairwise
 from select import EPOLLIN, EPOLLOUT
 from typing import Any
 
@@ -175,16 +174,6 @@ class ShareTests(PollerCase):
         self.heard()
         self.assertGreaterEqual(self.told.count("flushed"), 2)
         self.assertEqual(self.told.count("flushed"), self.told.count("writes"))
-
-    def test_what_is_written_leaves_after_a_few(self) -> None:
-        """What 64 write leaves before the next ones are read: they are not out of the caches by then."""
-        self.crowd(39, 0.000_01)
-        self.watched("writes", lambda: self.turn.add_transport(Flushed(self.told)))
-        self.poller.doRead()
-        self.assertGreater(len(self.told), 320)
-        ends = [number for number, told in enumerate(self.told) if told == "flushed"]
-        self.assertGreater(len(ends), 5)
-        self.assertLessEqual(max(later - former for former, later in pairwise([0, *ends])), 64 + 2)
 
     def test_a_pause_is_no_crowd(self) -> None:
         """A process that was stopped for an hour does not read for an hour."""
