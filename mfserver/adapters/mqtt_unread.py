@@ -30,6 +30,8 @@ class Unread:
 
     def add(self, data: bytes) -> "Unread":
         """Put bytes behind the others."""
+        if not data:
+            return self
         unread, slices = self._own()
         unread.size += len(data)
         if slices and len(slices[-1]) + len(data) <= SLICE:

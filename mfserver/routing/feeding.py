@@ -38,19 +38,22 @@ class Feeding:
     :param takes: asked, with the QoS of the subscription, whether the session takes a message now. When that
         changes, call :meth:`go_on`.
     :param give: called with each message, the QoS that it is sent at, and the subscription's identifiers.
+    :param over: called when there is no more to bring; this object is of no use from then on.
     """
 
-    __slots__ = ("_call", "_feeds", "_give", "_shared", "_takes")
+    __slots__ = ("_call", "_feeds", "_give", "_over", "_shared", "_takes")
 
     def __init__(
         self,
         shared: Shared,
         takes: Callable[[int], bool],
         give: Callable[[Message, int, tuple[int, ...]], None],
+        over: Callable[[], None],
     ) -> None:
         self._shared = shared
         self._takes = takes
         self._give = give
+        self._over = over
         self._feeds: deque[_Feed] | None = None  # while there is none: an empty one takes 760 bytes
         self._call: IDelayedCall | None = None
 
@@ -89,16 +92,16 @@ class Feeding:
             self._call = self._shared.clock.callLater(0, self._bring_some)
         return self._feeds is not None
 
-    def go_on(self) -> bool:
-        """Bring some, if no turn for more is waited for. :return: whether there is more."""
-        if self._call is None and self._feeds:
+    def go_on(self) -> None:
+        """Bring some, if no turn for more is waited for."""
+        if self._call is None:
             self._bring_some()
-        return bool(self._feeds)
 
     def _bring_some(self) -> None:
         self._call = None
         for _ in range(_LOOKS):
             if not self._feeds:
+                self._over()
                 return
             feed = self._feeds[0]
             if feed.qos and self._shared.journal.congested:
@@ -111,6 +114,4 @@ class Feeding:
                 self._give(message, min(feed.qos, message.qos), feed.identifiers)
             elif feed.found.is_over:
                 self._feeds.popleft()
-                self._feeds = self._feeds or None
-        if self._feeds:
-            self._call = self._shared.clock.callLater(0, self._bring_some)
+        self._call = self._shared.clock.callLater(0, self._bring_some)

@@ -199,10 +199,15 @@ class ClientSession:
         if self.client is None:
             return
         if self._feeding is None:
-            self._feeding = Feeding(self._shared, self._takes_retained, self._take_retained)
+            self._feeding = Feeding(self._shared, self._takes_retained, self._take_retained, self._fed)
             self._direct = None
         if not self._feeding.add(found, qos, identifiers):
             self.client.too_slow()
+
+    def _fed(self) -> None:
+        """All retained messages are brought: what comes now needs no look at them."""
+        self._feeding = None
+        self._direct = self.client if self._reading is None else None
 
     def _takes_retained(self, qos: int) -> bool:
         return bool(qos and self.is_kept) or self._can_send()
@@ -452,10 +457,8 @@ class ClientSession:
                 self._publish(delivery)
             else:
                 break
-        feeding = self._feeding
-        if feeding is not None and not feeding.go_on():
-            self._feeding = None
-            self._direct = self.client if self._reading is None else None
+        if self._feeding is not None:
+            self._feeding.go_on()
 
     def _send_again(self, client: Client, delivery: Delivery) -> None:
         """What the client has not acknowledged on its last connection [MQTT-4.4.0-1].

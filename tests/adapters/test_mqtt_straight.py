@@ -297,3 +297,19 @@ class CostTests(MQTTTestCase):
             puback = b"@\x02" + bob.take()[25:27]
             self.assertLessEqual(calls(partial(bob.protocol.dataReceived, puback)), 24)
             self.assertEqual({}, bob.protocol._client.session.state.in_flight)
+
+    def test_delivery_at_qos_0(self) -> None:
+        """The same at QoS 0, from the first one on: who acknowledges nothing goes the straight way, too."""
+        alice = self.connect("alice", 4)
+        bobs = [self.connect("bob", 4, f"bob-{number}") for number in range(30)]
+        for bob in bobs:
+            self.subscribe(bob, "channels/c/messages/#", version=4, qos=0)
+        self.house.end_turn()
+        data = encode(Publish("channels/c/messages/a", b"x"), 4)
+
+        def publish() -> None:
+            alice.protocol.dataReceived(data)
+            self.house.end_turn()
+
+        self.assertLessEqual(calls(publish), 130 + 26 * len(bobs))
+        self.assertEqual([data] * len(bobs), [bob.take() for bob in bobs])

@@ -53,6 +53,7 @@ class UnreadTests(SynchronousTestCase):
             self.assertIsNot(NOTHING, unread)
             self.assertIs(unread, unread.add(b"b"))
             self.assertIs(unread, unread.look_again())
+        self.assertIs(NOTHING, NOTHING.add(b""))
         NOTHING.clear()
         self.assertEqual((None, 0), (NOTHING.slices, NOTHING.size))
 
