@@ -35,6 +35,21 @@ class SendTests(SynchronousTestCase):
                     self.assertEqual(packet, Publish("t", b"p", qos, dup and qos > 0, True, packet_id))
             self.assertEqual(connection.data_to_send(), b"")
 
+    def test_to_nobody_else(self) -> None:
+        """What one client is sent, in whichever way, no other one gets: they have no place in common."""
+        one, other = (connected(5, connect=Connect(5, "c", properties={0x22: 1})) for _ in range(2))
+        for send in (
+            lambda: one.send_publish(encoded(5, b"new alias")),
+            lambda: one.send_publish(encoded(5, b"alias", 1), 1),
+            lambda: one.send_publish(encoded(5, b"no alias", topic="u")),
+            lambda: one.send_puback(1),
+            lambda: one.send_suback(1, [0]),
+        ):
+            send()
+            self.assertEqual(b"", connected(5).data_to_send() + other.data_to_send())
+            self.assertNotEqual(b"", one.data_to_send())
+            self.assertEqual(b"", one.data_to_send())
+
     def test_older_versions_get_no_properties(self) -> None:
         """A message of 5.0 goes out to 3.x without them."""
         section: Properties = {1: 1, 2: 9, 3: "c", 8: "r", 9: b"d", 0x26: [("k", "v")], 0x0B: [1]}
