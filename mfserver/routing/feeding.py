@@ -54,7 +54,7 @@ class Feeding:
         self._takes = takes
         self._give = give
         self._over = over
-        self._feeds: deque[_Feed] | None = None  # while there is none: an empty one takes 760 bytes
+        self._feeds: deque[_Feed] | None = deque()  # None once nobody is there to bring them to
         self._call: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -66,9 +66,7 @@ class Feeding:
 
         :return: False where too many have not brought everything.
         """
-        if self._feeds is None:
-            self._feeds = deque()
-        if len(self._feeds) >= _MANY:
+        if self._feeds is None or len(self._feeds) >= _MANY:
             return False
         self._feeds.append(_Feed(found, qos, identifiers))
         if self._call is None:
@@ -100,6 +98,8 @@ class Feeding:
     def _bring_some(self) -> None:
         self._call = None
         for _ in range(_LOOKS):
+            if self._feeds is None:
+                return
             if not self._feeds:
                 self._over()
                 return
@@ -114,4 +114,5 @@ class Feeding:
                 self._give(message, min(feed.qos, message.qos), feed.identifiers)
             elif feed.found.is_over:
                 self._feeds.popleft()
-        self._call = self._shared.clock.callLater(0, self._bring_some)
+        if self._feeds is not None:
+            self._call = self._shared.clock.callLater(0, self._bring_some)

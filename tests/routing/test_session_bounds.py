@@ -1,9 +1,13 @@
 """What a hostile client can make one session hold, or the server do in one turn."""
 
+from functools import partial
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.durable import NEVER
+from mfserver.message import Message
 from mfserver.mqtt.properties import USER_PROPERTY
+from mfserver.routing.feeding import Feeding
 from mfserver.routing.sessions import Bounds
 from mfserver.store.bodies import encode_message
 from mfserver.topic import parse_filter
@@ -111,7 +115,29 @@ class FeedingTests(SynchronousTestCase):
         self.house.clock.advance(0)
         self.house.settle()
         self.assertEqual(900, phone.session.count)
-        self.assertFalse(phone.session._feeding)
+        self.assertIsNone(phone.session._feeding)
+
+    def test_the_client_goes_in_the_middle(self) -> None:
+        """Whichever message it goes at, nothing is brought, or said to be brought, from then on."""
+        for last in range(1, 260):
+            self.assertEqual((last, []), self.brought_until(last))
+
+    def brought_until(self, last: int) -> tuple[int, list[None]]:
+        """How many are brought to a client that goes at this one, and whether that was called all."""
+        given: list[Message] = []
+        over: list[None] = []
+
+        def give(message: Message, qos: int, identifiers: tuple[int, ...]) -> None:
+            given.append(message)
+            if len(given) == last:
+                self.assertFalse(feeding.detach(False))
+
+        feeding = Feeding(self.house.sessions.shared, lambda _: True, give, partial(over.append, None))
+        found = partial(self.house.retained.find, parse_filter("channels/c/messages/#"))
+        self.assertTrue(feeding.add(found(), 0, ()))
+        self.house.clock.pump([0.0] * 3)
+        self.assertFalse(feeding.add(found(), 0, ()))
+        return len(given), over
 
     def test_the_disk_is_behind(self) -> None:
         """Nothing more is found for the disk while too much waits for it."""

@@ -113,6 +113,21 @@ class PollerTests(PollerCase):
         self.poller.doRead()
         self.assertEqual((self.reactor.readers, self.poller.fileno()), ([], -1))
 
+    def test_forgotten_again(self) -> None:
+        """It is nothing to forget who is forgotten, or closed, whoever has the descriptor by now."""
+        first, second = self.watched("a"), self.watched("b")
+        self.poller.forget(first)
+        self.poller.forget(first)
+        fd, second.fd = second.fd, -1
+        self.poller.forget(second)
+        first.fd = fd
+        self.poller.forget(first)
+        second.fd = fd
+        self.poller.doRead()
+        self.assertEqual(self.told, ["b"])
+        self.poller.forget(second)
+        self.assertEqual(self.reactor.readers, [])
+
     def test_nobody_watches_on(self) -> None:
         """Other events may be asked for after the poller has ended: nothing happens."""
         watched = self.watched("a")

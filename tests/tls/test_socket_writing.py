@@ -61,6 +61,17 @@ class WriteTests(SocketCase):
         self.client.connection.bio_write(sent)
         self.arrives(b"x" * 100 + b"yz!")
 
+    def test_to_nobody_else(self) -> None:
+        """What waits for one connection has no place in common with what waits for another."""
+        other, guest = self.connect()
+        for number in range(3):
+            self.wire.write(b"one %d" % number)
+            guest.wire.write(b"other %d" % number)
+            self.house.turn()
+        self.arrives(b"one 0one 1one 2")
+        self.house.until(lambda: len(other.read()) >= 21 or other.ending)
+        self.assertEqual(b"other 0other 1other 2", other.received)
+
     def test_nothing_leaves_before_the_turn_ends(self) -> None:
         self.wire.write(b"x")
         self.assertRaises(BlockingIOError, self.client.socket.recv, 1)
