@@ -480,7 +480,7 @@ static uint64_t outstanding(void)
 
 static void pace(uint64_t *due, uint32_t *next)
 {
-    while (*due <= now) {
+    while (*due <= now && (!options.count || sent < options.count)) {
         struct client *client = &clients[client_count - 1 - (*next)++ % options.publishers];
         if (client->state == READY && client->sent - client->acknowledged < PACED_RING)
             send_one(client);

@@ -34,6 +34,18 @@ class CampaignTests(SynchronousTestCase):
         self.assertEqual(self.drawn, [drawn])
         self.assertEqual(again.missing("never"), [])
 
+    def test_everybody_tests_the_same(self) -> None:
+        """And whoever fuzzes for a time, what nobody has tried."""
+
+        def draw(random: Random, _reached: "Counter[str]") -> None:
+            self.drawn.append(random.getrandbits(64))
+
+        for said in ("", "", "0.001", "0.001"):
+            Campaign("example", least=3, share=0, environ={"MF_FUZZ_SECONDS": said}).run(draw)
+        usual, again, new, newer = (set(self.drawn[start : start + 3]) for start in range(0, 12, 3))
+        self.assertEqual(usual, again)
+        self.assertEqual(9, len(usual | new | newer))
+
     def test_what_never_ends_is_found(self) -> None:
         """An endless loop is a find like others, also where every Exception is swallowed."""
 

@@ -326,7 +326,7 @@ class WireTests(SynchronousTestCase):
         done = subprocess.run(
             [sys.executable, "-c", code, "certs", *arguments],
             capture_output=True,
-            timeout=30,
+            timeout=120,
             env=environment,
         )
         return done.returncode, (done.stdout + done.stderr).decode()
@@ -349,6 +349,7 @@ class WireTests(SynchronousTestCase):
                 connection.sendall(b"SSH-2.0-x\r\n")
                 connection.close()
 
+            server.settimeout(120)
             thread = threading.Thread(target=answer)
             thread.start()
             status, said = self.run_("list", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")

@@ -39,7 +39,7 @@ from tests.adapters.mqtt_case import packets
 FREE = Address("127.0.0.1", 0)
 ACCOUNT = {"email": "john@example.org", "password": "12345678"}
 #: Seconds until a test that waits for something gives up.
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Client(Protocol):
@@ -64,7 +64,7 @@ class Client(Protocol):
 class ServiceTestCase(TestCase):
     """Starts servers, and leaves nothing of them behind."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):

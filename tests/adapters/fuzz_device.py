@@ -62,13 +62,11 @@ class Device:
     def sends(self, packet: Packet, wire: object) -> None:
         """It acknowledges on this connection what it got, or subscribes."""
         if isinstance(packet, Unsubscribe):
-            for topic_filter in packet.topic_filters:
-                self._granted.pop(topic_filter, None)
+            self._gives_up(packet.topic_filters)
         elif isinstance(packet, Subscribe):
             asked = [(one.topic_filter, one.qos > 0 and not one.no_local) for one in packet.subscriptions]
+            self._gives_up([topic_filter for topic_filter, _ in asked])
             self._asked[packet.packet_id] = asked
-            for topic_filter, _ in asked:
-                self._granted.pop(topic_filter, None)
         elif wire is self._wire and isinstance(packet, Puback | Pubcomp):
             self._outstanding.discard(packet.packet_id)
 
@@ -117,6 +115,13 @@ class Device:
         """What it sent at QoS 1 just before, it may not know of, and send again as if it were new."""
         self._taken = {(qos, payload) for qos, payload in self._taken if qos != 1}
         self._newest = {place: number for place, number in self._newest.items() if place[2] != 1}
+
+    def _gives_up(self, topic_filters: list[str]) -> None:
+        """What is granted of these ends, also where the SUBACK of it is still to come."""
+        for topic_filter in topic_filters:
+            self._granted.pop(topic_filter, None)
+        for packet_id, asked in self._asked.items():
+            self._asked[packet_id] = [(one, is_new and one not in topic_filters) for one, is_new in asked]
 
     def _accepted(self, packet: Connack, connect: Connect) -> None:
         self._outstanding.clear()

@@ -27,6 +27,7 @@ from mfserver.routing.retained import Retained
 from tests.adapters.fakes import House, Wire
 from tests.adapters.mqtt_case import MQTTTestCase, disconnects
 from tests.builds import pure_only
+from tests.collecting import not_collecting
 
 _TOPIC: Final = "channels/c/messages"
 _DEEP: Final = _TOPIC + "/a" * 120
@@ -109,13 +110,14 @@ class LinearTests(SynchronousTestCase):
             calls += event in ("call", "c_call")
 
         before = sys.getprofile()
-        sys.setprofile(count)
-        try:
-            for start in range(0, len(data), 4096):
-                wire.protocol.dataReceived(data[start : start + 4096])
-                self.house.end_turn()
-        finally:
-            sys.setprofile(before)
+        with not_collecting():
+            sys.setprofile(count)
+            try:
+                for start in range(0, len(data), 4096):
+                    wire.protocol.dataReceived(data[start : start + 4096])
+                    self.house.end_turn()
+            finally:
+                sys.setprofile(before)
         self.assertFalse(wire.disconnecting, self.house.reports)
         return calls
 

@@ -28,6 +28,7 @@ from mfserver.mqtt.packets import (
 )
 from tests.adapters.fakes import House, Wire
 from tests.adapters.mqtt_case import MQTTTestCase, packets
+from tests.collecting import not_collecting
 
 _ANSWERS = {(Publish, 1): Puback, (Publish, 2): Pubrec, (Pubrec, 0): Pubrel, (Pubrel, 0): Pubcomp}
 _TOPICS = [f"channels/{channel}/messages{rest}" for channel in "cd" for rest in ("", "/a", "/a/b", "/x.y")]
@@ -256,11 +257,12 @@ def calls(action: Callable[[], object]) -> int:
         entered += event == "call"
 
     before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        action()
-    finally:
-        sys.setprofile(before)
+    with not_collecting():
+        sys.setprofile(profile)
+        try:
+            action()
+        finally:
+            sys.setprofile(before)
     return entered
 
 

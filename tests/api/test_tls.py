@@ -7,6 +7,7 @@ import treq
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
@@ -18,6 +19,9 @@ from mfserver.tls.poller import Poller
 from mfserver.turn import Turn
 from tests.api.house import Answer, House
 from tests.tls.pki import Authority, server_context
+
+#: Seconds without an answer after which a client gives up.
+PATIENCE = 60
 
 
 class TLSTests(TestCase):
@@ -31,7 +35,7 @@ class TLSTests(TestCase):
     def setUp(self) -> None:
         authority = Authority()
         context = server_context(self.mktemp(), authority, request=True)
-        site = make_site(House().routes, reactor)
+        site = make_site(House().routes, Clock())
         poller = Poller(reactor, Turn(reactor)) if self.is_on_socket else None
         port: Any = listen(reactor, "127.0.0.1", 0, site, context, {b"http/1.1": site}, poller=poller)
         roots = trustRootFromCertificates([Certificate.loadPEM(encode_certificate(authority.certificate))])
@@ -46,7 +50,9 @@ class TLSTests(TestCase):
     async def ask(self, method: str, path: str, status: int, json: Any = None, token: str = "") -> Any:
         """Ask, and look at the status. :return: the Location, or the answer's JSON, or None."""
         headers = {"Authorization": token} if token else {}
-        response = await self.client.request(method, self.url + path, json=json, headers=headers, timeout=5)
+        response = await self.client.request(
+            method, self.url + path, json=json, headers=headers, timeout=PATIENCE
+        )
         self.assertEqual(response.code, status)
         self.assertTrue(response.headers.hasHeader("Strict-Transport-Security"))
         body = await treq.content(response)
@@ -81,7 +87,8 @@ class RefusalTests(TestCase):
 
     async def test_too_large(self) -> None:
         """The refusal of a body of 8 MB arrives whole, and then the connection ends without a reset."""
-        port: Any = listen(reactor, "127.0.0.1", 0, make_site(House().routes, reactor))
+        # Its clock stands still: the connection ends because all has been read, and not by a deadline.
+        port: Any = listen(reactor, "127.0.0.1", 0, make_site(House().routes, Clock()))
         self.addCleanup(port.stopListening)
         answer = Answer(await deferToThread(_send_all, port.getHost().port, 8_000_000))
         self.assertEqual((answer.status, answer.rest), (413, b""))
@@ -90,7 +97,7 @@ class RefusalTests(TestCase):
 
 def _send_all(port: int, length: int) -> bytes:
     """Send a request with a body of this length. :return: what was answered until the end."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(b"POST /users HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length)
         connection.sendall(b"x" * length)
         return b"".join(iter(lambda: connection.recv(65_536), b""))

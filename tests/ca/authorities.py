@@ -26,6 +26,8 @@ YEAR = 365 * DAY
 THING = ThingId("7d9b8f1a-1111-4222-8333-444444444444")
 OWNER = UserId("0c6bff3e-1111-4222-8333-444444444444")
 THING_KEY = "0123456789abcdef"
+#: Seconds until a test gives up another program or thread: a busy machine may need long for a key of RSA.
+PATIENCE = 120.0
 
 
 @cache
@@ -149,6 +151,6 @@ class FilesCase(SynchronousTestCase):
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE,
         )
         return done.returncode, (done.stdout + done.stderr).decode()

@@ -25,7 +25,19 @@ from mfserver.ca.issuer import Issuer
 from mfserver.ca.keys import spki
 from mfserver.ca.x509 import encode_certificate, new_key
 from mfserver.errors import ConfigurationError, Conflict, Invalid, TooLarge
-from tests.ca.authorities import DAY, NOW, THING, YEAR, authority, intermediate, pkcs8, root, rsa_key, top
+from tests.ca.authorities import (
+    DAY,
+    NOW,
+    PATIENCE,
+    THING,
+    YEAR,
+    authority,
+    intermediate,
+    pkcs8,
+    root,
+    rsa_key,
+    top,
+)
 from tests.ca.test_authority import AuthorityCase
 from tests.ca.test_issuer import CA
 
@@ -242,7 +254,7 @@ class RefusedTests(ImportCase):
         subprocess.run(
             [program, "req", "-x509", "-newkey", "rsa-pss", "-nodes", "-subj", "/CN=PSS", "-keyout", files[0],
              "-out", files[1]],
-            check=True, capture_output=True, timeout=30,
+            check=True, capture_output=True, timeout=PATIENCE,
         )  # fmt: skip
         data = b""
         for file in files:

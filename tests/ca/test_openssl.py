@@ -21,7 +21,18 @@ from mfserver.ca.imported import import_authority
 from mfserver.ca.issuer import Issued, Issuer, record
 from mfserver.ca.x509 import encode_certificate, new_key
 from mfserver.certificates import CertificateRecord
-from tests.ca.authorities import OWNER, THING, FilesCase, intermediate, pkcs8, request, root, rsa_key, top
+from tests.ca.authorities import (
+    OWNER,
+    PATIENCE,
+    THING,
+    FilesCase,
+    intermediate,
+    pkcs8,
+    request,
+    root,
+    rsa_key,
+    top,
+)
 
 
 class OpenSSLCase(FilesCase):
@@ -151,7 +162,7 @@ class ServedTests(OpenSSLCase):
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(PATIENCE)
 
         def answer() -> None:
             while True:
@@ -159,7 +170,7 @@ class ServedTests(OpenSSLCase):
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                connection.settimeout(20)
+                connection.settimeout(PATIENCE)
                 try:
                     with context.wrap_socket(connection, server_side=True) as secured:
                         secured.recv(4096)
@@ -175,7 +186,7 @@ class ServedTests(OpenSSLCase):
         def stop() -> None:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-            thread.join(20)
+            thread.join(PATIENCE)
 
         self.addCleanup(stop)
         port: int = listener.getsockname()[1]
@@ -192,9 +203,10 @@ class ServedTests(OpenSSLCase):
         if program is None:
             raise SkipTest("curl is not installed")
         done = subprocess.run(
-            [program, "-sS", "--max-time", "20", "--cert", "thing.crt", "--key", "thing.key", *options,
-             f"https://localhost:{port}/"],
-            cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+            [program, "-sS", "--max-time", str(PATIENCE), "--cert", "thing.crt", "--key", "thing.key",
+             *options, f"https://localhost:{port}/"],
+            cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=2 * PATIENCE,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
@@ -224,7 +236,7 @@ class ServedTests(OpenSSLCase):
             os.path.join(self.directory, "thing.crt"), os.path.join(self.directory, "thing.key")
         )
         with (
-            socket.create_connection(("127.0.0.1", port), 20) as plain,
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as secured,
         ):
             secured.sendall(b"GET / HTTP/1.1\r\n\r\n")

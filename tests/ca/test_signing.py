@@ -124,8 +124,6 @@ class SigningTests(SynchronousTestCase):
 class PoolTests(TestCase):
     """Real threads."""
 
-    timeout = 10
-
     def pool(self) -> Pool:
         """One thread, and a place to wait in."""
         threads: Any = reactor
@@ -140,7 +138,7 @@ class PoolTests(TestCase):
         pool.startService()
         go = threading.Event()
         first: Deferred[bool] = pool.defer(
-            lambda: go.wait(5) and threading.current_thread() is threading.main_thread()
+            lambda: go.wait(60) and threading.current_thread() is threading.main_thread()
         )
         second: Deferred[None] = pool.defer(lambda: None)
         second.addErrback(lambda _: None)
@@ -160,10 +158,10 @@ class PoolTests(TestCase):
 
         def work() -> bool:
             begun.set()
-            return go.wait(5)
+            return go.wait(60)
 
         first, second = pool.defer(work), pool.defer(lambda: 2)
-        begun.wait(5)
+        begun.wait(60)
         pool.running = False
         go.set()
         await first

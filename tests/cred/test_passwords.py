@@ -1,6 +1,7 @@
 """Passwords are hashed in threads, and never more than a bound."""
 
 import threading
+import time
 from typing import Any
 
 from argon2 import PasswordHasher, extract_parameters
@@ -14,6 +15,9 @@ from mfserver.cred.passwords import Passwords
 from mfserver.errors import Overloaded
 from mfserver.interfaces import IPasswords
 
+#: Seconds after which whoever waits for another thread gives up.
+PATIENCE = 60
+
 
 class HeldHasher(PasswordHasher):
     """Cheap, and waits for the test before each hash."""
@@ -26,11 +30,11 @@ class HeldHasher(PasswordHasher):
 
     def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
         self.begun.set()
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE)
         return super().hash(password, salt=salt)
 
     def verify(self, hash: str | bytes, password: str | bytes) -> Any:
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE)
         self.tried.append(str(hash))
         return super().verify(hash, password)
 
@@ -48,6 +52,12 @@ class PasswordsTests(TestCase):
         self.hasher.go.set()
         if self.passwords.running:
             self.passwords.stopService()
+
+    def go_on_when_stopped(self) -> None:
+        """In a thread: stopService() itself waits for the hash that is being made."""
+        while self.passwords.running:
+            time.sleep(0.001)
+        self.hasher.go.set()
 
     async def check(self) -> None:
         encoded = await self.passwords.hash("correct horse")
@@ -99,8 +109,8 @@ class PasswordsTests(TestCase):
     async def stopping(self) -> None:
         self.hasher.go.clear()
         waiting = [self.passwords.hash("a") for _ in range(3)]
-        await deferToThread(self.hasher.begun.wait, 10)
-        threading.Timer(0.05, self.hasher.go.set).start()
+        self.assertTrue(await deferToThread(self.hasher.begun.wait, PATIENCE))
+        threading.Thread(target=self.go_on_when_stopped).start()
         self.passwords.stopService()
         await waiting[0]
         for late in (*waiting[1:], self.passwords.hash("a")):

@@ -203,5 +203,8 @@ class LiveTests(HouseCase):
         leaf = self.authority.client(OWN.id, end=timedelta(seconds=100)).certificate
         self.keep(leaf)
         connection = self.enter(leaf)
-        self.clock.pump([1.0] * 101)
+        left = leaf.not_valid_after_utc.timestamp() - self.clock.seconds()  # the clock stands since setUp
+        self.clock.pump([1.0] * int(left - 1))
+        self.assertEqual(connection.told, [])
+        self.clock.pump([1.0] * 3)
         self.assertEqual(len(connection.told), 1)

@@ -16,12 +16,11 @@ from tests.interop.certificates_matrix import PROTOCOLS, WORDS, Expectation, exp
 from tests.interop.certificates_scene import Scene
 from tests.interop.certificates_world import BY_CN, BY_FINGERPRINT, BY_SAN, MatrixWorld
 from tests.interop.identity_certificates import CLIENT, SERVER, Authority, Identity, common_name, subject
+from tests.interop.identity_lives import brief_enough
 from tests.interop.identity_world import Row, Saying, Spoken, Thing, Ticket, World
+from tests.interop.pulse import on_monotonic_clock
 
 __all__ = ["SITUATIONS", "matrix_rows"]
-
-#: Of a certificate that expires under our eyes.
-_BRIEF = 4
 
 
 def matrix_rows(world: MatrixWorld, option: str = "") -> Iterator[tuple[Expectation, Row]]:
@@ -245,16 +244,23 @@ def _other_revoked_resumed(scene: Scene) -> str:
     return scene.say(thing, identity, session)
 
 
-def _brief(scene: Scene) -> tuple[Thing, Identity, float]:
-    """A new thing, a certificate that is about to end, and when, on the monotonic clock."""
-    thing = scene.world.new_thing()
+def _brief(scene: Scene, *, is_shown: bool = True) -> tuple[Thing, Identity, float]:
+    """A new thing, a certificate that is about to end, and when, on the monotonic clock.
+
+    :param is_shown: whether it has to be there before it ends.
+    """
+    thing, took = scene.world.new_thing(), 0.0
+    if is_shown:
+        started = time.monotonic()
+        scene.session(thing, scene.world.certificate(scene.method, thing))
+        took = time.monotonic() - started
+    lifetime = brief_enough(took)
     if scene.method == BY_FINGERPRINT:
-        identity = scene.world.issue(thing, f"{_BRIEF}s")
+        identity = scene.world.issue(thing, f"{lifetime}s")
     else:
-        identity = scene.world.signed(scene.method, thing, lifetime=timedelta(seconds=_BRIEF))
+        identity = scene.world.signed(scene.method, thing, lifetime=timedelta(seconds=lifetime))
     assert identity.leaf is not None
-    end = identity.leaf.not_valid_after_utc.timestamp()
-    return thing, identity, time.monotonic() + end - time.time()
+    return thing, identity, on_monotonic_clock(identity.leaf.not_valid_after_utc.timestamp())
 
 
 def _until(moment: float) -> None:
@@ -263,7 +269,7 @@ def _until(moment: float) -> None:
 
 
 def _expired(scene: Scene) -> str:
-    thing, identity, end = _brief(scene)
+    thing, identity, end = _brief(scene, is_shown=False)
     _until(end)
     return scene.say(thing, identity)
 

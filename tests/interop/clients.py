@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.interop.running import ROOT, RunningServer, wait_until
+from tests.interop.running import PATIENCE, ROOT, RunningServer, wait_until
 
 __all__ = [
     "Door",
@@ -112,14 +112,14 @@ class Inbox:
     def marks(self) -> Counter[str]:
         return Counter(heard.mark for heard in self.heard)
 
-    def wait(self, count: int, seconds: float = 30) -> list[Heard]:
+    def wait(self, count: int, seconds: float = PATIENCE) -> list[Heard]:
         """Wait for that many messages in all."""
         wait_until(
             lambda: len(self.heard) >= count, f"{self.name} heard {count} messages: {self.events}", seconds
         )
         return self.heard
 
-    def event(self, kind: str, seconds: float = 15) -> dict[str, Any]:
+    def event(self, kind: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait for an event, and take it out."""
 
         def found() -> dict[str, Any] | None:
@@ -182,8 +182,8 @@ class _Process(ABC):
     def kill(self) -> None:
         """End it without a word to the server."""
         self._process.kill()
-        self._process.wait(10)
-        self._reader.join(10)
+        self._process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         for pipe in self._process.stdin, self._process.stdout:
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):
@@ -321,9 +321,9 @@ def curl(door: Door, file: str, subtopic: str = "", *more: str) -> list[str]:
     """The command that publishes a file over HTTP and prints the status."""
     names = {"ca": "--cacert", "cert": "--cert", "key": "--key"}
     files = [argument for name, path in door.files.items() for argument in (names[name], path)]
-    head = ["curl", "-s", "-S", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", *files]
+    head = ["curl", "-s", "-S", "-m", str(PATIENCE), "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST"]
     url = f"{door.url('http')}/http/{door.topic}{subtopic}"
-    return [*head, "-H", f"Authorization: {door.key}", "--data-binary", f"@{file}", *more, url]
+    return [*head, *files, "-H", f"Authorization: {door.key}", "--data-binary", f"@{file}", *more, url]
 
 
 def mosquitto(door: Door, version: str) -> list[str]:
@@ -392,5 +392,5 @@ def run_all(commands: Sequence[Sequence[str]], at_once: int = 6) -> Iterator[tup
             for command in commands[start : start + at_once]
         ]
         for process in running:
-            output, _ = process.communicate(timeout=40)
+            output, _ = process.communicate(timeout=2 * PATIENCE)
             yield process.returncode, output

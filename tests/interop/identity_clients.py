@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from mfserver.mqtt.decode import decode
 from mfserver.mqtt.encode import encode
 from mfserver.mqtt.packets import Packet
+from tests.interop.running import PATIENCE
 
 __all__ = ["Closed", "HandshakeFailed", "Refused", "Response", "ByteStream", "Stream", "WebSocket", "MQTT"]
 
@@ -87,7 +88,7 @@ class Stream:
         source: str,
         tls: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE,
     ) -> None:
         self._received = b""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))

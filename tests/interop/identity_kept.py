@@ -4,6 +4,7 @@ Every row is a generator. What stands before its ``yield`` happens first in all 
 started again; what stands behind it tells what came of it.
 """
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,7 @@ from mfserver.mqtt.packets import (
     Suback,
     Subscribe,
     Subscription,
+    Unsuback,
     Unsubscribe,
     Will,
 )
@@ -37,12 +39,13 @@ from tests.interop.identity_world import (
     World,
     connect,
 )
+from tests.interop.running import PATIENCE
 
 __all__ = ["KeptRow", "Story", "kept_rows", "rows_of"]
 
 #: Seconds that a session outlives its connection by.
 _LONG = 600
-#: Seconds of silence after which nothing more is expected.
+#: Seconds of silence after which nothing more is expected, when what should come is there.
 _SILENCE = 0.7
 NOTHING = "present: nothing"
 _V5 = MQTTS[2]
@@ -66,12 +69,14 @@ class Desk:
 
     :ivar spoken: which MQTT its sessions speak.
     :ivar topic: on the channel ``weather``; nobody else uses it.
+    :ivar expected: what the row expects, which tells the row what to wait for.
     """
 
-    def __init__(self, world: World, spoken: Spoken, number: int) -> None:
+    def __init__(self, world: World, spoken: Spoken, number: int, expected: str = "") -> None:
         self.world = world
         self.spoken = spoken
         self.number = number
+        self.expected = expected
         self.topic = f"channels/{world.channel}/messages/k{number}"
 
     def thing(self, *channels: str) -> Thing:
@@ -111,7 +116,7 @@ class Desk:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
             return int(database.execute(statement, values).fetchone()[0])
 
-    def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    def until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Whether something becomes true in time."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -172,13 +177,14 @@ class Session:
         """Be gone without a word."""
         self.mqtt.stream.close()
 
-    def hears(self, silence: float = _SILENCE) -> str:
-        """All that comes until it is silent, each answered as it should: what it was."""
-        cast(Stream, self.mqtt.stream).set_timeout(silence)
+    def hears(self, hoped: str = "nothing") -> str:
+        """All that comes until what one hopes for is there and it is silent, each answered: what it was."""
         heard: list[str] = []
         unreleased: set[int] = set()
         try:
             while True:
+                is_there = _told(heard) == hoped and not unreleased
+                cast(Stream, self.mqtt.stream).set_timeout(_SILENCE if is_there else PATIENCE)
                 packet = self.mqtt.receive()
                 if isinstance(packet, Publish):
                     mark = "".join(("again " * packet.dup, "retained " * packet.retain))
@@ -201,12 +207,16 @@ class Session:
         except Closed:
             heard.append("the end")
         self.leave()
-        return ", ".join(filter(None, heard)) or "nothing"
+        return _told(heard)
 
-    def comes_back(self, clean_start: bool = False, silence: float = _SILENCE) -> str:
-        """Connect, and tell what it hears."""
+    def comes_back(self, hoped: str = NOTHING, clean_start: bool = False) -> str:
+        """Connect, and tell what it hears: one hopes for this."""
         how = self.open(clean_start)
-        return f"{how}: {self.hears(silence)}" if how in ("present", "new") else how
+        return f"{how}: {self.hears(hoped.partition(': ')[2])}" if how in ("present", "new") else how
+
+
+def _told(heard: list[str]) -> str:
+    return ", ".join(filter(None, heard)) or "nothing"
 
 
 def rows_of(world: World) -> Iterator[tuple[KeptRow, Spoken]]:
@@ -250,7 +260,7 @@ def _queues(world: World, row: _Row) -> Iterator[KeptRow]:
         desk.publish("queued")
         change(thing)
         yield
-        return session.comes_back()
+        return session.comes_back(desk.expected)
 
     def lost_later(desk: Desk) -> Story:
         thing = desk.thing()
@@ -258,7 +268,7 @@ def _queues(world: World, row: _Row) -> Iterator[KeptRow]:
         desk.publish("queued")
         yield
         world.disconnect(thing)
-        return session.comes_back()
+        return session.comes_back(desk.expected)
 
     def gap(desk: Desk) -> Story:
         thing = desk.thing()
@@ -269,7 +279,7 @@ def _queues(world: World, row: _Row) -> Iterator[KeptRow]:
         desk.publish("not for it either")
         desk.allow(thing)
         desk.publish("for it")
-        return session.comes_back()
+        return session.comes_back(desk.expected)
 
     def other_channel(desk: Desk) -> Story:
         thing = desk.thing("weather", "vault")
@@ -284,7 +294,7 @@ def _queues(world: World, row: _Row) -> Iterator[KeptRow]:
         path = f"/channels/{world.vault}/things/{thing.id}"
         world.server.json("DELETE", path, token=world.owner.token)
         yield
-        return session.comes_back()
+        return session.comes_back(desk.expected)
 
     yield row("a queue, disconnected since", NOTHING, lambda desk: queue(desk, world.disconnect))
     yield row("a queue, disconnected just before", NOTHING, lost_later)
@@ -307,12 +317,14 @@ def _in_flight(world: World, row: _Row) -> Iterator[KeptRow]:
             session.mqtt.receive_kinds([Pubrel])
         session.leave()
         change(thing)
+        released = f"release {sent.packet_id}"
+        hoped = desk.expected.replace("released", released).split("; ")
         yield
-        first = session.comes_back()
+        first = session.comes_back(hoped[0])
         if change == world.disconnect:
             desk.allow(thing)
         desk.publish("new", qos)
-        return f"{first}; {session.comes_back()}".replace(f"release {sent.packet_id}", "released")
+        return f"{first}; {session.comes_back(hoped[1])}".replace(released, "released")
 
     def unchanged(thing: Thing) -> None:
         pass
@@ -346,7 +358,7 @@ def _retained(world: World, row: _Row) -> Iterator[KeptRow]:
         session.open()
         code = session.subscribe(topic)
         told = "refused" if code >= 0x80 else "subscribed"
-        heard = session.hears()
+        heard = session.hears(desk.expected.partition(": ")[2])
         desk.publish("", topic=topic, retain=True)
         return f"{told}: {heard}"
 
@@ -360,7 +372,7 @@ def _retained(world: World, row: _Row) -> Iterator[KeptRow]:
         desk.publish("kept", topic=topic, retain=True)
         session = desk.session(reader)
         session.open()
-        before = session.subscribe(topic), session.hears()
+        before = session.subscribe(topic), session.hears("retained kept")
         count = "select count(*) from retained where channel = ?"
         there = desk.rows(count, channel)
         world.server.json("DELETE", f"/channels/{channel}", token=owner.token)
@@ -393,8 +405,8 @@ def _shared(world: World, row: _Row) -> Iterator[KeptRow]:
         yield
         for number in range(4, 6):
             desk.publish(str(number))
-        heard = [session.comes_back() for session in (one, other)]
-        return f"{heard[0]}; {heard[1]}"
+        hoped = desk.expected.split("; ")
+        return f"{one.comes_back(hoped[0])}; {other.comes_back(hoped[1])}"
 
     def stays(thing: Thing) -> None:
         pass
@@ -419,18 +431,22 @@ def _gone(world: World) -> str:
 def _wills(world: World, row: _Row) -> Iterator[KeptRow]:
     """A will whose delay is over is its thing's word if that may speak then."""
 
-    def will(desk: Desk, change: Callable[[Desk, Thing], None], delay: int = 2) -> Story:
+    def will(desk: Desk, change: Callable[[Desk, Thing], None]) -> Story:
+        began = time.monotonic()
         hearer = desk.kept(desk.thing())
+        # The change has to come before the delay is over, and takes no longer than this did.
+        delay = math.ceil(2 + 4 * (time.monotonic() - began))
         thing = desk.thing()
         session = desk.session(thing)
         said = Will(desk.topic, b"will", 1, properties={WILL_DELAY_INTERVAL: delay})
         session.open(will=said)
         session.leave()
         time.sleep(0.3)  # the server has to see that the connection is gone
+        over = time.monotonic() + delay
         change(desk, thing)
         yield
-        time.sleep(delay + 1.5)
-        return hearer.comes_back()
+        time.sleep(max(0.0, over + 1.5 - time.monotonic()))
+        return hearer.comes_back(desk.expected)
 
     def and_back(desk: Desk, thing: Thing) -> None:
         world.disconnect(thing)
@@ -479,8 +495,8 @@ def _others(world: World, row: _Row) -> Iterator[KeptRow]:
             mine.leave()
         desk.publish("queued")
         yield
-        second = stolen.comes_back(clean_start)
-        return f"{first}, {second}; {mine.comes_back()}"
+        second = stolen.comes_back(clean_start=clean_start)
+        return f"{first}, {second}; {mine.comes_back('present: queued')}"
 
     def heard(clean_start: bool, expiry: int) -> str:
         again = "new" if clean_start or not expiry else "present"
@@ -505,8 +521,7 @@ def _others(world: World, row: _Row) -> Iterator[KeptRow]:
         desk.session(other, "same").open(clean_start=True)
         mine.leave()
         yield
-        time.sleep(3.5)
-        return hearer.comes_back()
+        return hearer.comes_back(desk.expected)
 
     yield row("another thing's client id: the will stays", "present: will", will_of_another, True)
 
@@ -527,7 +542,7 @@ def _keys(world: World, row: _Row) -> Iterator[KeptRow]:
         if not is_old:
             key = f"changed-{thing.key[:40]}"
             session.thing = Thing(thing.id, key, world.identity(key))
-        return session.comes_back()
+        return session.comes_back(desk.expected)
 
     yield row("a changed key, the old one", _gone(world), lambda desk: changed(desk, True))
     yield row("a changed key, the new one", "present: queued", lambda desk: changed(desk, False), True)
@@ -593,7 +608,7 @@ def _filters(world: World, row: _Row) -> Iterator[KeptRow]:
         session.leave()
         yield
         desk.publish("shared")
-        return f"{code}, {session.comes_back()}"
+        return f"{code}, {session.comes_back(desk.expected.partition(', ')[2])}"
 
     for what, name in _GROUPS.items():
         is_refused = "/" in name
@@ -611,10 +626,11 @@ def _filters(world: World, row: _Row) -> Iterator[KeptRow]:
         session.leave()
         yield
         desk.publish("once")
-        first = session.comes_back()
+        first = session.comes_back("present: once")
         session.open()
         session.send(Unsubscribe(3, [f"/{desk.topic}"]))
-        session.hears()
+        session.mqtt.receive_kinds([Unsuback])
+        session.leave()
         desk.publish("never")
         return f"{first}; {session.comes_back()}"
 

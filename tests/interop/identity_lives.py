@@ -1,6 +1,7 @@
 """The rows about time: what ends connections that were rightly let in, and TLS sessions that are resumed."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,14 +28,18 @@ from tests.interop.identity_world import (
     mqtt_refusal,
     web_refusal,
 )
+from tests.interop.pulse import on_monotonic_clock
+from tests.interop.running import PATIENCE
 
-__all__ = ["Life", "life_rows", "resumption_rows"]
+__all__ = ["SOON", "Life", "brief_enough", "life_rows", "resumption_rows"]
 
-#: Seconds within which a connection must end, or stay.
-_SOON = 1.0
+#: Seconds within which a connection must end, or stay; and the machine's own delay besides.
+SOON = 1.0
 ENDED = "ended"
 #: Seconds that a certificate lives which shall expire under our eyes.
-_BRIEF = timedelta(seconds=5)
+_BRIEF = 5
+#: How much longer than somebody else it may take who shows it.
+_TIMES = 8
 
 
 class Life:
@@ -97,7 +102,8 @@ class Life:
 
         :param since: seconds on the monotonic clock; so ``earliest``.
         """
-        self._stream.set_timeout(max(0.1, since + _SOON - time.monotonic()))
+        self._stream.set_timeout(PATIENCE)
+        soon = max(since + SOON, time.monotonic() + 0.1)  # it may have come before we look
         is_told = self._spoken.version != 5  # no other version has a word for it
         try:
             if self._mqtt is not None:
@@ -113,13 +119,16 @@ class Life:
                 self._stream.receive(1)
             return "something was heard instead of the end"
         except TimeoutError:
-            return f"still open after {_SOON} s"
+            return f"still open after {PATIENCE} s"
         except Closed as closed:
             if self._socket is not None and closed.code != 1008:
                 return f"close code {closed.code}"
             if not is_told and self._mqtt is not None:
                 return "closed without DISCONNECT"
-            return ENDED if time.monotonic() >= earliest else "ended too early"
+            ended = time.monotonic()
+            if ended > soon + self._world.lag(since):
+                return f"ended after {ended - since:.1f} s"
+            return ENDED if ended >= earliest else "ended too early"
         finally:
             self.close()
 
@@ -192,23 +201,39 @@ def _change_row(world: World, trick: str, spoken: Spoken, change: Callable[[Thin
     return Row(trick, spoken.name, f"{expected}; bystander {ACCEPTED}", attempt, has_bystander=True)
 
 
-def _brief(world: World) -> tuple[Thing, float, float]:
-    """A thing whose certificate is about to end, and when: on the wall and on the monotonic clock."""
+def brief_enough(took: float) -> int:
+    """Seconds that a certificate lives which shall expire under our eyes, but not before it was shown.
+
+    :param took: seconds that it took somebody else, just now, to be let in.
+    """
+    return max(_BRIEF, math.ceil(_TIMES * took))
+
+
+def _brief(world: World, took: float) -> tuple[Thing, float]:
+    """A thing whose certificate is about to end, and when, on the monotonic clock.
+
+    :param took: see :func:`brief_enough`.
+    """
     thing = world.thing("weather")
-    identity = world.authority.client(thing.key, lifetime=_BRIEF)
+    identity = world.authority.client(thing.key, lifetime=timedelta(seconds=brief_enough(took)))
     assert identity.leaf is not None
     end = identity.leaf.not_valid_after_utc.timestamp()
-    return thing._replace(identity=identity), end, time.monotonic() + end - time.time()
+    return thing._replace(identity=identity), on_monotonic_clock(end)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def _expiry_row(world: World, spoken: Spoken, tls: str) -> Row:
     def attempt(ticket: Ticket) -> str:
-        thing, end, moment = _brief(world)
+        started = time.monotonic()
         bystander = Life(world, spoken, credentials(world.own, spoken, tls=tls), ticket)
+        thing, moment = _brief(world, time.monotonic() - started)
         life = Life(world, spoken, credentials(thing, spoken, tls=tls), ticket)
         if spoken.kind == "http":
             before = life.speaks(ticket.may)
-            time.sleep(max(0.0, end + 0.2 - time.time()))
+            _sleep_until(moment + 0.2)
             outcome = f"{before}, {life.speaks(ticket.must_not)}"
         else:
             outcome = life.ends(moment, moment - 0.05)
@@ -284,11 +309,13 @@ def _resumption_row(
 
 def _expired_resumption_row(world: World, spoken: Spoken, tls: str) -> Row:
     def attempt(ticket: Ticket) -> str:
-        thing, end, _ = _brief(world)
+        started = time.monotonic()
+        session_of(world, spoken, credentials(world.own, spoken, tls=tls))
+        thing, moment = _brief(world, 2 * (time.monotonic() - started))
         saying = credentials(thing, spoken, tls=tls)
         session = session_of(world, spoken, saying)
         again = world.say(spoken, replace(saying, session=session), ticket._replace(is_legitimate=True))
-        time.sleep(max(0.0, end + 0.3 - time.time()))
+        _sleep_until(moment + 0.3)
         return f"{again}, {world.say(spoken, replace(saying, session=session), ticket)}"
 
     expected = f"{ACCEPTED}, {CLOSED}"

@@ -26,7 +26,8 @@ from mfserver.mqtt.packets import (
 )
 from tests.interop.identity_certificates import Authority, Identity
 from tests.interop.identity_clients import MQTT, Closed, HandshakeFailed, Refused, Response, Stream, WebSocket
-from tests.interop.running import Deployment, RunningServer
+from tests.interop.pulse import Pulse
+from tests.interop.running import PATIENCE, Deployment, RunningServer
 
 ACCEPTED = "accepted"
 FORBIDDEN = "forbidden"
@@ -61,6 +62,9 @@ class Spoken(NamedTuple):
 
 
 _devices = itertools.count()
+#: How many begin a connection at the same moment. The server gives a handshake ten seconds, which a hundred
+#: at once would share on a machine that is busy.
+_SHAKING_HANDS = 8
 _LEVELS = {"3.1": 3, "3.1.1": 4, "5.0": 5}
 HTTPS, HTTP = Spoken("HTTPS", "http", "https"), Spoken("HTTP", "http", "http")
 WSS, WS = Spoken("WSS", "ws", "https"), Spoken("WS", "ws", "http")
@@ -169,6 +173,8 @@ class World:
 
     def __init__(self, *options: str, auth: str, authority: Authority | None = None) -> None:
         self.auth = auth
+        self._hands = threading.Semaphore(_SHAKING_HANDS)
+        self.pulse: Pulse | None = None
         self.directory = authority.directory if authority else Path(tempfile.mkdtemp(prefix="mf-identity-"))
         self.server = RunningServer(*options, auth=auth, data_dir=self.directory / "data")
         self._authority = authority
@@ -191,9 +197,12 @@ class World:
         self.own = self.thing("weather")
         self.victim = self.thing("weather", "vault")
         self.ear = Ear(self)
+        self.pulse = Pulse(self.server)
 
     def close(self) -> None:
         """End the server, and forget everything."""
+        if self.pulse is not None:
+            self.pulse.close()
         self.server.stop()
         shutil.rmtree(self.directory)
 
@@ -224,7 +233,8 @@ class World:
         if spoken.listener in ("https", "mqtts"):
             tls = saying.identity.tls(saying.tls, spoken.alpn)
         source = saying.source or self.source()
-        stream = Stream(self.server.port(spoken.listener), source, tls, saying.session)
+        with self._hands:
+            stream = Stream(self.server.port(spoken.listener), source, tls, saying.session)
         if saying.session is not None and not stream.tls.session_reused:
             raise AssertionError("the TLS session was not resumed")
         return stream
@@ -235,6 +245,11 @@ class World:
         if spoken.listener in ("mqtt", "mqtts") or spoken.alpn:
             return MQTT(stream, spoken.version)
         return MQTT(WebSocket(stream, "/mqtt", saying.headers, "mqtt"), spoken.version)
+
+    def lag(self, since: float) -> float:
+        """Seconds by which the machine may have made everybody late since a moment on the monotonic clock."""
+        assert self.pulse is not None
+        return self.pulse.lag(since)
 
     def disconnect(self, thing: Thing) -> None:
         """Take the channel ``weather`` away from a thing."""
@@ -419,7 +434,7 @@ class Ear:
                     self._heard.add(packet.payload.decode())
                     self._more.notify_all()
 
-    def hears(self, payload: str, seconds: float = 5.0) -> str:
+    def hears(self, payload: str, seconds: float = PATIENCE) -> str:
         """Wait until it was heard. :return: :data:`ACCEPTED`, or that it was not."""
         with self._more:
             if self._more.wait_for(lambda: payload in self._heard, seconds):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 from unittest import SkipTest
 
-from tests.interop.running import ROOT, RunningServer
+from tests.interop.running import PATIENCE, ROOT, RunningServer
 
 __all__ = [
     "Container",
@@ -43,7 +43,7 @@ DATA: Final = "/var/lib/mfserver"
 #: What the Dockerfile's text may name, and we put under our own root.
 _PLACES: Final = re.compile(r"/opt/mfserver|/usr/local/bin/entrypoint\.sh")
 #: Seconds for one step; installing is the longest.
-_STEP: Final = 300.0
+_STEP: Final = 1200.0
 
 
 def is_root() -> bool:
@@ -113,7 +113,7 @@ class Container(RunningServer):
 
     def is_healthy(self) -> bool:
         """What Docker would find out."""
-        done = subprocess.run([*self._env, *self._health], stderr=subprocess.DEVNULL, timeout=30)
+        done = subprocess.run([*self._env, *self._health], stderr=subprocess.DEVNULL, timeout=PATIENCE)
         return done.returncode == 0
 
     def status(self) -> dict[str, list[str]]:
@@ -267,7 +267,7 @@ def _python() -> str:
     for python in (ours, "/usr/bin/python3"):
         command = [*as_unprivileged(), python, "-c", check]
         try:
-            if subprocess.run(command, capture_output=True, cwd="/", timeout=30).returncode == 0:
+            if subprocess.run(command, capture_output=True, cwd="/", timeout=PATIENCE).returncode == 0:
                 return python
         except FileNotFoundError:
             continue

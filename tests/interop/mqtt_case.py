@@ -1,15 +1,17 @@
 """What the tests of whole MQTT share: ways into a server, short commands, and a line that can be cut."""
 
 import contextlib
+import math
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO, Final
 
 from tests.interop.client_case import ClientCase
 from tests.interop.clients import Door, Inbox, mark, mosquitto, run_all
-from tests.interop.running import START_SECONDS, wait_until
+from tests.interop.running import PATIENCE, START_SECONDS, wait_until
 
 __all__ = ["MqttCase", "Line", "Way", "LONG", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP"]
 
@@ -79,8 +81,18 @@ class MqttCase(ClientCase):
         """Wait for messages, and compare all that came with them, in order."""
         expected = [mark(payload.encode()) for payload in payloads]
         with contextlib.suppress(AssertionError):
-            inbox.wait(len(expected), 5)
+            inbox.wait(len(expected))
         self.assertEqual(expected, [heard.mark for heard in inbox.heard], inbox.name)
+
+    def check_expiry(self, left: int, interval: int, since: float) -> None:
+        """A message that was published after ``since`` expires when it should: it lost the time it waited."""
+        waited = math.ceil(time.monotonic() - since)
+        self.assertTrue(interval - waited <= left <= interval, f"{left} s are left after at most {waited}")
+
+    @staticmethod
+    def delay_of(took: float) -> int:
+        """Seconds that are enough to do again, with time to spare, what took so long."""
+        return math.ceil(1 + 10 * took)
 
 
 class Line:
@@ -140,7 +152,7 @@ class Line:
             threading.Thread(target=self._join, args=(client,), daemon=True).start()
 
     def _join(self, client: socket.socket) -> None:
-        self._is_free.wait(START_SECONDS)
+        self._is_free.wait(2 * START_SECONDS + PATIENCE)  # a server ends and starts meanwhile
         try:
             server = socket.create_connection(("127.0.0.1", self.server_port))
         except OSError:

@@ -35,6 +35,7 @@ from mfserver.mqtt.packets import (
     Unsuback,
     Unsubscribe,
 )
+from tests.interop.running import PATIENCE
 
 __all__ = ["NEVER", "Client", "Crowd", "Place"]
 
@@ -72,7 +73,7 @@ class Crowd:
         while (left := deadline - time.monotonic()) > 0:
             self.turn(left)
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         """Serve the clients until something is true. :raises AssertionError: it never is."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -201,7 +202,7 @@ class Client:
             self._crowd.watch(self, self._socket, 0)
             self._older, self._socket = self._socket, None
         self._begin()
-        self._socket = socket.create_connection(place, 10)
+        self._socket = socket.create_connection(place, PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
         if clean_start or (self.version < MQTT_5_0 and not self._expiry):
@@ -235,7 +236,7 @@ class Client:
         """
         if self._socket is not None:
             self.send(Disconnect(reason_code))
-            self._socket.settimeout(10)
+            self._socket.settimeout(PATIENCE)
             with contextlib.suppress(OSError):
                 self._socket.sendall(self._out)
                 self._socket.shutdown(socket.SHUT_WR)

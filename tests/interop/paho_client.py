@@ -15,6 +15,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.interop.clients import Door, Heard, Inbox, mark, snake
+from tests.interop.running import PATIENCE
 
 __all__ = ["Paho", "heard_by_paho", "paho_properties"]
 
@@ -74,6 +75,7 @@ class Paho:
         client.on_publish = lambda *a: self._event("published", code=a[3].value)
         # It takes any number of seconds.
         client.reconnect_delay_set(0.02, 0.02)  # type: ignore[arg-type]
+        client.connect_timeout = PATIENCE  # TLS shakes hands in this time, too
         prepare(client)
         said = {"SessionExpiryInterval": expiry, **(properties or {})}
         client.connect(

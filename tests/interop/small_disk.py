@@ -1,6 +1,7 @@
 """A disk that is full whenever a test wants it to be."""
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
@@ -51,13 +52,16 @@ def small_disk() -> Disk:
 
 
 class _FileSystem:
-    """A small file system, and a file that fills it."""
+    """A small file system, and a file that fills it. Tests that have to share one take turns."""
 
     word = "database or disk is full"
 
     def __init__(self, root: Path, *, is_mount: bool) -> None:
         self._root = root
         self._is_mount = is_mount
+        self._turn = open(Path(tempfile.gettempdir()) / "mfserver-small-disk.lock", "w")  # noqa: SIM115
+        if not is_mount:
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
         self.place = Path(tempfile.mkdtemp(prefix="mf-", dir=root))
         self._filler = self.place / "filler"
 
@@ -74,6 +78,7 @@ class _FileSystem:
         if self._is_mount:
             subprocess.run(("umount", str(self._root)), check=True)
             self._root.rmdir()
+        self._turn.close()
 
 
 class _Limit:

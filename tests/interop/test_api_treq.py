@@ -23,7 +23,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from tests.interop.client_case import deployment_of
-from tests.interop.running import RunningServer
+from tests.interop.running import PATIENCE, RunningServer
 
 _numbers = itertools.count()
 
@@ -60,7 +60,7 @@ class Client:
         if body is not None:
             more["json"] = body
         url = f"https://{host}:{self._port}{path}"
-        response = await self._client.request(method, url, headers=headers, timeout=20, **more)
+        response = await self._client.request(method, url, headers=headers, timeout=PATIENCE, **more)
         content = (
             await treq.json_content(response) if response.length else await treq.content(response) or None
         )
@@ -70,7 +70,7 @@ class Client:
 class APICase(TestCase):
     """A client, and a user of its own."""
 
-    timeout = 60
+    timeout = 5 * PATIENCE
 
     def setUp(self) -> Any:
         return Deferred.fromCoroutine(self._register())
@@ -111,7 +111,7 @@ class APICase(TestCase):
 class ServerIdentityTests(TestCase):
     """A client that checks is let in by the right server, and by no other."""
 
-    timeout = 60
+    timeout = 5 * PATIENCE
 
     async def get(self, client: Client, host: str) -> int:
         status, _, _ = await client.ask("GET", "/health", host=host)

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver import __version__
 from tests.builds import EXPECTED
-from tests.interop.running import RunningServer
+from tests.interop.running import PATIENCE, RunningServer
 
 
 class BuildTests(SynchronousTestCase):
@@ -17,7 +17,7 @@ class BuildTests(SynchronousTestCase):
         """``/version`` has what Mainflux's has, and the build besides; the log has it when all is up."""
         with RunningServer() as server:
             port = server.listening["http"][1]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=PATIENCE) as answer:
                 told = json.load(answer)
             log = server.log
         self.assertEqual({"service": "things", "version": __version__, "build": EXPECTED}, told)

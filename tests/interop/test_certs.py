@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.client_case import deployment_of
-from tests.interop.running import Deployment, RunningServer, needs
+from tests.interop.running import PATIENCE, Deployment, RunningServer, needs
 
 
 class CertificateCase(SynchronousTestCase):
@@ -41,7 +41,12 @@ class CertificateCase(SynchronousTestCase):
 
     def run_(self, *command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=60
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
 
     def ok(self, *command: str) -> str:
@@ -120,7 +125,7 @@ class CertificateOnlyTests(SynchronousTestCase):
                 *(option.format(thing=thing, key=deployment.things[name][1]) for option in options),
             ],
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE,
         ).returncode
 
     def test_certificate_only(self) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.client_case import deployment_of
-from tests.interop.running import ROOT, needs
+from tests.interop.running import PATIENCE, ROOT, needs
 
 TEXT = (ROOT / "docs/certificates.rst").read_text()
 README = (ROOT / "README.rst").read_text()
@@ -61,7 +61,7 @@ class CertificatesTests(SynchronousTestCase):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=5 * PATIENCE,
         )
         self.assertEqual(0, done.returncode, done.stdout + done.stderr)
         return done.stdout, done.stderr

@@ -30,7 +30,7 @@ from tests.interop.image import (
     is_root,
     run_online,
 )
-from tests.interop.running import ROOT, Deployment, fixed_ports, wait_until
+from tests.interop.running import PATIENCE, ROOT, Deployment, fixed_ports, wait_until
 
 ACCOUNT = {"email": "john@example.org", "password": "12345678"}
 #: Ways for a process that was told to end to have ended well.
@@ -194,7 +194,7 @@ class ServingTests(SynchronousTestCase):
         self.assertEqual({stat.S_IMODE(file.stat().st_mode) for file in keys[1:]}, {0o600})
         with self.running(data, as_composed()) as container:
             self.privileges(container)
-            self.assertTrue(container.is_healthy())
+            wait_until(container.is_healthy, "it is healthy")
             self.assertEqual(container.request("POST", "/users", ACCOUNT)[0], 201)
             made = owners(data)
             self.assertEqual({made[file] for file in ("mfserver.db", "listening.json")}, {UNPRIVILEGED})
@@ -224,7 +224,7 @@ class ServingTests(SynchronousTestCase):
         """``docker run --user``: that user is kept, and everything is made on the first start."""
         data = self.volume()
         with self.running(data, as_unprivileged(), MF_USER="nobody-that-exists") as container:
-            self.assertTrue(container.is_healthy())
+            wait_until(container.is_healthy, "it is healthy")
             self.assertEqual(
                 {name: container.port(name) for name in DEFAULT_PORTS}, dict(DEFAULT_PORTS), container.log
             )
@@ -235,7 +235,7 @@ class ServingTests(SynchronousTestCase):
     def test_certificates(self) -> None:
         """``AUTH=x509``: without TLS there is the API and health, and no messaging; 1883 is closed."""
         with self.running(self.volume(), as_composed(), MF_AUTH="x509") as container:
-            self.assertTrue(container.is_healthy())
+            wait_until(container.is_healthy, "it is healthy")
             self.assertEqual([name for name in DEFAULT_PORTS if container.listening[name] is None], ["mqtt"])
             with socket.socket() as probe:
                 self.assertNotEqual(probe.connect_ex(("127.0.0.1", DEFAULT_PORTS["mqtt"])), 0)
@@ -261,6 +261,6 @@ class ServingTests(SynchronousTestCase):
         if not is_root():
             raise SkipTest("only root can become somebody else")
         container = Container(self.image, self.volume(), as_composed(), MF_USER="nobody-that-exists")
-        done = subprocess.run(container.command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(container.command, capture_output=True, text=True, timeout=PATIENCE)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(done.stderr, "^id: .nobody-that-exists.: no such user\n$")

@@ -17,6 +17,8 @@ from tests.interop.running import Deployment, RunningServer, wait_until
 #: Requests that are on their way at the same time.
 CLIENTS = 500
 KILLS = 5
+#: Seconds for what they are to be answered between two kills.
+ROUND = 300.0
 SEED = 20_260
 
 
@@ -51,7 +53,7 @@ class Client(threading.Thread):
         channel: str | None,
     ) -> None:
         super().__init__(daemon=True)
-        self._connection = http.client.HTTPConnection("127.0.0.1", server.port("http"), timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port("http"), timeout=ROUND)
         self._token = token
         self._answered = answered
         self._go = go
@@ -152,10 +154,10 @@ class PowerCutTests(SynchronousTestCase):
             client.start()
         until = sum(answered.answered.values()) + after
         go.set()
-        wait_until(lambda: sum(answered.answered.values()) >= until, f"{after} answers", 30)
+        wait_until(lambda: sum(answered.answered.values()) >= until, f"{after} answers", ROUND)
         server.kill()
         for client in clients:
-            client.join(30)
+            client.join(ROUND)
             self.assertFalse(client.is_alive())
 
     def opens_without_repair(self, server: RunningServer) -> None:
@@ -188,7 +190,7 @@ class PowerCutTests(SynchronousTestCase):
     def pages(self, server: RunningServer, token: str, path: str, kind: str) -> list[dict[str, str]]:
         """All pages of a list, over one connection."""
         entries: list[dict[str, str]] = []
-        connection = http.client.HTTPConnection("127.0.0.1", server.port("http"), timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port("http"), timeout=ROUND)
         total = 1
         while len(entries) < total:
             connection.request(

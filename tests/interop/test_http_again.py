@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.running import Deployment, RunningServer
+from tests.interop.running import PATIENCE, Deployment, RunningServer
 
 #: Enough for the head to be known, however the bytes came.
 OFTEN = 5
@@ -30,7 +30,7 @@ class Publisher:
         trust = ssl.create_default_context(cafile=server.ca)
         if shown is not None:
             trust.load_cert_chain(*shown)
-        plain = socket.create_connection(("localhost", server.port("https")), 30)
+        plain = socket.create_connection(("localhost", server.port("https")), PATIENCE)
         self._socket = trust.wrap_socket(plain, server_hostname="localhost")
         lines = [
             f"POST /http/channels/{channel}/messages HTTP/1.1",

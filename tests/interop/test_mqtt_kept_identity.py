@@ -41,7 +41,10 @@ class KeptIdentityTests(IdentityCase):
         world = self.world(auth)
         table = list(rows_of(world))
         with ThreadPoolExecutor(_WORKERS) as pool:
-            stories = [row.story(Desk(world, spoken, number)) for number, (row, spoken) in enumerate(table)]
+            stories = [
+                row.story(Desk(world, spoken, number, row.expected))
+                for number, (row, spoken) in enumerate(table)
+            ]
             wrong = list(pool.map(_first_half, stories))
             if restarts:
                 world.server.stop()

@@ -22,7 +22,7 @@ from mfserver.mqtt.packets import Publish, Subscription
 from tests.interop.mqtt_figures import add_figures, chosen, table
 from tests.interop.mqtt_traffic import Keeper, Listener, Restless, Speaker
 from tests.interop.mqtt_wire import Client, Crowd, Place
-from tests.interop.running import Deployment, RunningServer
+from tests.interop.running import PATIENCE, Deployment, RunningServer
 
 SPEAKERS: Final = 20
 KEEPERS: Final = 4
@@ -32,10 +32,12 @@ CHANNELS: Final = ("north", "east", "south", "west")
 WINDOW: Final = 6
 #: Seconds between a start and the kill: as soon as it listens, or much later.
 MOMENTS: Final = (0.0, 1.4)
+#: Seconds for all of them to connect and to say something first. Where that takes longer, the moments do too.
+USUAL: Final = 1.0
 #: Seconds into its start that a server is killed in, before it listens.
 EARLY: Final = (0.3, 0.9)
 #: Seconds in the end in which nothing more comes to anybody: what is not there by then never comes.
-SILENCE: Final = 15.0
+SILENCE: Final = PATIENCE
 
 
 class Reader(Client):
@@ -121,9 +123,10 @@ class KillTests(SynchronousTestCase):
         kills = chosen("MF_KILLS", 8)
         started = time.monotonic()
         self.establish()
+        pace = min(max(1.0, (time.monotonic() - started) / USUAL), 10.0)
         early = 0
         for number in range(kills):
-            self.talk(self.chance.uniform(*MOMENTS))
+            self.talk(pace * self.chance.uniform(*MOMENTS))
             self.kill()
             if number % 4 == 3:
                 early += self.kill_early(self.chance.uniform(*EARLY))
@@ -156,7 +159,10 @@ class KillTests(SynchronousTestCase):
             client.cut()
 
     def talk(self, seconds: float) -> None:
-        """Everybody comes, talks, listens and goes."""
+        """Everybody comes, talks, listens and goes.
+
+        It goes on until a message is on its way, unless one was at an earlier kill.
+        """
         restless = (
             Restless(self.listeners, self.chance, present=(0.05, 1.0), absent=(0.0, 0.5)),
             Restless([*self.speakers, *self.keepers], self.chance, present=(0.2, 2.0), absent=(0.0, 0.2)),
@@ -164,7 +170,9 @@ class KillTests(SynchronousTestCase):
         for group in restless:
             group.begin()
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        latest = until + PATIENCE
+        while time.monotonic() < until or not (self.unacknowledged or self.is_something_on_its_way()):
+            self.assertLess(time.monotonic(), latest, "nobody gets as far as to say anything")
             self.crowd.turn(0.002)
             for speaker in self.speakers:
                 if speaker.can_publish and speaker.in_flight < WINDOW:
@@ -174,6 +182,10 @@ class KillTests(SynchronousTestCase):
                     keeper.keep()
             for group in restless:
                 group.move(self.place)
+
+    def is_something_on_its_way(self) -> bool:
+        """Whether a message waits for its acknowledgement."""
+        return any(speaker.unacknowledged for speaker in self.speakers)
 
     def kill(self) -> None:
         """Pull the plug; the clients read what had left the server."""
@@ -225,9 +237,11 @@ class KillTests(SynchronousTestCase):
         self.crowd.run(0.3)
 
     def is_over(self) -> bool:
-        """Whether everything was acknowledged and has come."""
-        return not any(client.in_flight for client in (*self.speakers, *self.keepers)) and not any(
-            map(self.lacks, self.listeners)
+        """Whether everybody is there, and everything was acknowledged, has come and is released."""
+        return (
+            all(client.is_open for client in self.clients)
+            and not any(client.in_flight for client in (*self.speakers, *self.keepers))
+            and not any(listener.received or self.lacks(listener) for listener in self.listeners)
         )
 
     def lacks(self, listener: Listener) -> list[str]:

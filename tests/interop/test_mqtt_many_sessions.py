@@ -35,6 +35,8 @@ MAX_EACH: Final = 10
 MAX_NOISE: Final = 8
 #: MiB that reading the queues may leave with the allocator, whatever the number of sessions.
 MAX_WORK: Final = 64
+#: Seconds for those who are connected at a time: only a test that fails needs them.
+PATIENCE: Final = 300.0
 
 
 class ManySessionsTests(SynchronousTestCase):
@@ -107,7 +109,9 @@ class ManySessionsTests(SynchronousTestCase):
     def connect(self, clients: Sequence[Client]) -> None:
         for client in clients:
             client.open(self.place)
-        self.crowd.until(lambda: all(client.is_open for client in clients), "everybody is connected", 30)
+        self.crowd.until(
+            lambda: all(client.is_open for client in clients), "everybody is connected", PATIENCE
+        )
 
     def subscribe(self) -> None:
         """Begin all sessions, and leave them."""
@@ -116,7 +120,7 @@ class ManySessionsTests(SynchronousTestCase):
             for listener in batch:
                 group = self.listeners.index(listener) // GROUP
                 listener.subscribe(Subscription(f"{self.topic}/{group}", 2))
-            self.crowd.until(partial(_all, _is_granted, batch), "every SUBACK")
+            self.crowd.until(partial(_all, _is_granted, batch), "every SUBACK", PATIENCE)
             for listener in batch:
                 listener.leave()
 
@@ -125,9 +129,9 @@ class ManySessionsTests(SynchronousTestCase):
         for speaker in self.speakers:
             self.connect([speaker])
             for number in range(QUEUED):
-                self.crowd.until(partial(_has_room, speaker), "room for one more")
+                self.crowd.until(partial(_has_room, speaker), "room for one more", PATIENCE)
                 speaker.speak(1 + number % 2, SIZE)
-            self.crowd.until(partial(getattr, speaker, "is_content"), "all is acknowledged")
+            self.crowd.until(partial(getattr, speaker, "is_content"), "all is acknowledged", PATIENCE)
             speaker.leave()
 
     def resume(self) -> None:
@@ -135,7 +139,7 @@ class ManySessionsTests(SynchronousTestCase):
         order = self.chance.sample(self.listeners, self.count)
         for batch in self.batches(order):
             self.connect(batch)
-            self.crowd.until(partial(_all, _is_served, batch), "every queue is read", 60)
+            self.crowd.until(partial(_all, _is_served, batch), "every queue is read", PATIENCE)
             for listener in batch:
                 listener.leave()
 

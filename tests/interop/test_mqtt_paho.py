@@ -158,7 +158,7 @@ class BrokenLineTests(MqttCase):
                 self.publish(f"{kind}", f"after {kind}", qos=2, place=f"/{version}")
                 line.wait_for_cuts(count)
                 client.inbox.event("open")
-                client.inbox.wait(2 * count, 5)
+                client.inbox.wait(2 * count)
             self.hears(client.inbox, *(text for kind in cuts for text in (f"{kind}", f"after {kind}")))
 
     def test_redelivered_with_dup(self) -> None:
@@ -168,7 +168,7 @@ class BrokenLineTests(MqttCase):
         client.subscribe(self.topic, 1)
         line.cut_at(PUBACK)
         self.publish("again")
-        client.inbox.wait(2, 5)
+        client.inbox.wait(2)
         self.assertEqual([False, True], [heard.dup for heard in client.inbox.heard])
         self.hears(client.inbox, "again", "again")
 

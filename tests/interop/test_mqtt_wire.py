@@ -101,8 +101,10 @@ class Exchanges:
         self.crowd.until(lambda: sender.can_publish, "room for one more")
         sender.publish(f"{self.topic}/{receiver.client_id}", payload, qos)
 
-    def settle(self, *peers: Peer) -> None:
-        """Nothing is on its way any more, and nothing was wrong."""
+    def settle(self, sender: Peer, receiver: Peer, count: int) -> None:
+        """So many messages have come, nothing is on its way any more, and nothing was wrong."""
+        peers = sender, receiver
+        self.crowd.until(lambda: len(receiver.heard) >= count, f"{count} messages")
         self.crowd.until(lambda: not any(peer.in_flight or peer.received for peer in peers), "all is over")
         self.crowd.run(0.15)
         for peer in peers:
@@ -123,7 +125,7 @@ class Exchanges:
         waiting = [p.packet_id for p in sender.unacknowledged.values()] + list(sender.releasing)
         self.open(sender)
         self.assertEqual(len(waiting), sender.resent)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 2)
         self.assertEqual([b"one", b"two"], sender.acknowledged)
         self.assertEqual([b"one", b"two"], sorted(set(receiver.payloads)))
         if qos == 2:
@@ -138,7 +140,7 @@ class Exchanges:
         self.crowd.run(0.15)  # a server may hand it on now, or with its PUBREL
         self.assertEqual([], sender.acknowledged)
         self.open(sender)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 1 if qos == 2 else 2)
         self.assertEqual((1, [b"one"]), (sender.resent, sender.acknowledged))
         self.assertEqual([b"one"] if qos == 2 else [b"one", b"one"], receiver.payloads)
 
@@ -153,7 +155,7 @@ class Exchanges:
         sender.cut()
         sender.silent = set()
         self.open(sender)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 1)
         self.assertEqual((1, [b"one"]), (sender.resent, receiver.payloads))
 
     @each((3, 4, 5))
@@ -168,10 +170,10 @@ class Exchanges:
         sender.send(Pubrel(1))
         self.crowd.run(0.1)
         self.open(sender)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 1)
         # The identifier is free: what uses it is another message.
         self.publish(sender, receiver, b"two", qos)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 2)
         self.assertEqual([b"one", b"two"], receiver.payloads)
 
     @each((3, 4, 5), (1, 2))
@@ -186,7 +188,7 @@ class Exchanges:
         receiver.cut()
         receiver.silent = set()
         self.open(receiver)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 5 if qos == 2 else 10)
         if qos == 2:
             self.assertEqual(5, receiver.repeats)
             self.assertEqual(5, len(receiver.heard))
@@ -207,7 +209,7 @@ class Exchanges:
         receiver.send(Pubrec(receiver.heard[0].packet_id))
         self.crowd.run(0.1)
         self.open(receiver)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 1)
         self.assertEqual((0, [b"one"]), (receiver.repeats, receiver.payloads))
 
     @each((3, 4, 5))
@@ -232,7 +234,8 @@ class Exchanges:
         receiver._pubrel_received = watched  # type: ignore[method-assign]
         receiver.silent = set()
         self.open(receiver)
-        self.settle(sender, receiver)
+        self.crowd.until(lambda: released, "PUBREL again")
+        self.settle(sender, receiver, 1)
         self.assertEqual([receiver.heard[0].packet_id], released)
         self.assertEqual([b"one"], receiver.payloads)
 
@@ -244,6 +247,7 @@ class Exchanges:
         for number in range(40):
             self.publish(sender, receiver, b"%d" % number, qos)
         self.crowd.until(lambda: len(sender.acknowledged) == 40, "all acknowledged")
+        self.crowd.until(lambda: len(receiver.heard) >= 3, "three of them")
         self.crowd.run(0.1)
         self.assertEqual(3, len(receiver.heard))
         receiver.leave()
@@ -252,7 +256,7 @@ class Exchanges:
         receiver.silent = set()
         self.open(receiver)
         self.crowd.until(lambda: len(receiver.heard) == (40 if qos == 1 else 37), "all")
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 0)
         first = 0 if qos == 1 else 3
         self.assertEqual([b"%d" % number for number in range(first, 40)], receiver.payloads)
 
@@ -266,7 +270,7 @@ class Exchanges:
         self.crowd.until(lambda: len(receiver.heard) == 8, "all")
         receiver.silent = set()
         self.open(receiver)
-        self.settle(sender, receiver)
+        self.settle(sender, receiver, 8)
         self.assertEqual(8, receiver.repeats)
         self.assertEqual([b"%d" % number for number in range(8)], receiver.payloads)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.client_case import client_certificate, deployment_of
-from tests.interop.running import Deployment, RunningServer, needs
+from tests.interop.running import PATIENCE, Deployment, RunningServer, needs
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 #: OpenSSL itself speaks these no more unless it is told to.
@@ -26,7 +26,7 @@ def s_client(server: RunningServer, listener: str, *options: str, say: bytes = b
         input=say,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=30,
+        timeout=PATIENCE,
     )
     return done.returncode, done.stdout.decode("utf-8", "replace")
 

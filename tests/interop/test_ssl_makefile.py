@@ -48,7 +48,7 @@ class MakefileCase(SynchronousTestCase):
             env=inherited | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 
@@ -274,7 +274,7 @@ class ComposeTests(SynchronousTestCase):
             env=inherited | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=True,
         )
         self.assertEqual(done.stderr, "")

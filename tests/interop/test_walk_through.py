@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.running import ROOT, fixed_ports, needs, wait_until
+from tests.interop.running import PATIENCE, ROOT, START_SECONDS, fixed_ports, needs, wait_until
 
 README = (ROOT / "README.rst").read_text()
 PAYLOAD_HTTP = (
@@ -64,7 +63,7 @@ class Terminal:
         mark = f"done-{self._marks}-with-status-"
         self.begin(line)
         self.begin(f"echo {mark}$?")
-        wait_until(lambda: mark in self.output, f"the end of: {line}\n{self.output}", 60)
+        wait_until(lambda: mark in self.output, f"the end of: {line}\n{self.output}", 5 * PATIENCE)
         status = self.output.split(mark)[1].split()[0]
         if status != "0":
             raise AssertionError(f"{line}\nended with {status}:\n{self.output}")
@@ -78,7 +77,7 @@ class Terminal:
         """End the shell and everything that was started in it."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
-        self.process.wait(30)
+        self.process.wait(START_SECONDS)
         assert self.process.stdin is not None
         self.process.stdin.close()
 
@@ -106,32 +105,38 @@ class WalkThroughTests(SynchronousTestCase):
     def serve(self, line: str) -> Terminal:
         """Start the server in a terminal of its own."""
         terminal = self.terminal()
-        started = time.monotonic()
         terminal.begin(line)
-        wait_until(lambda: "is ready" in terminal.output, "the server is ready", 60)
-        self.assertLess(time.monotonic() - started, 30)
+        wait_until(lambda: "is ready" in terminal.output, "the server is ready", START_SECONDS)
         return terminal
 
     def talk(self, user: Terminal, lines: list[str], script: str) -> None:
         """Listen over MQTT and WebSocket, publish over all three, and compare what came."""
         listening, *publishing = lines
+        before = len(user.output)
+        ready = f'[{{"n":"ready {before}"}}]'
+        log = self.clone / "socket.log"
+        log.unlink(missing_ok=True)
         user.begin(listening)
+
+        def is_heard() -> bool:
+            user.run(publishing[-1].replace(PAYLOAD, ready))
+            return ready in user.output
+
+        wait_until(is_heard, "mosquitto_sub listens")
         (self.clone / "socket.js").write_text(script)
         user.begin("node socket.js > socket.log 2>&1 &")
-        log = self.clone / "socket.log"
-        wait_until(lambda: log.exists() and PAYLOAD in log.read_text(), "the WebSocket heard itself", 20)
-        time.sleep(0.5)
+        wait_until(lambda: log.exists() and PAYLOAD in log.read_text(), "the WebSocket heard itself")
         for line in publishing:
             user.run(line)
-        self.assertIn("HTTP/1.1 202 Accepted", user.output)
+        self.assertIn("HTTP/1.1 202 Accepted", user.output[before:])
 
-        def heard() -> bool:
-            return len(log.read_text().splitlines()) >= 3
+        def heard() -> list[str]:
+            return [line for line in log.read_text().splitlines() if line != ready]
 
-        wait_until(heard, f"the WebSocket heard all:\n{log.read_text()}\n{user.output}")
-        self.assertEqual([PAYLOAD, PAYLOAD_HTTP, PAYLOAD], log.read_text().splitlines())
-        wait_until(lambda: user.output.count(PAYLOAD) >= 2, "mosquitto_sub heard all")
-        self.assertIn("\n" + PAYLOAD_HTTP + "\n", "\n" + user.output)
+        wait_until(lambda: len(heard()) >= 3, f"the WebSocket heard all:\n{log.read_text()}\n{user.output}")
+        self.assertEqual([PAYLOAD, PAYLOAD_HTTP, PAYLOAD], heard())
+        wait_until(lambda: user.output[before:].count(PAYLOAD) >= 2, "mosquitto_sub heard all")
+        self.assertIn("\n" + PAYLOAD_HTTP + "\n", "\n" + user.output[before:])
 
     def test_with_client_certificates(self) -> None:
         """Mutual TLS: curl, mosquitto_pub and _sub, and Node's ws hear each other, byte for byte."""

@@ -15,6 +15,7 @@ from mfserver.mqtt.decode import MAX_TOPIC_FILTERS
 from mfserver.mqtt.framing import Rest
 from mfserver.mqtt.properties import MAX_USER_PROPERTIES
 from tests.builds import pure_only
+from tests.collecting import not_collecting
 from tests.mqtt.cases import framed
 from tests.mqtt.conversation import connected
 
@@ -76,15 +77,16 @@ def work_of(connection: Connection, pieces: Iterator[bytes]) -> Work:
             work.calls += 1
 
     before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        for chunk in chunks:
-            connection.receive_data(chunk, 1.0)
-            while connection.is_behind:
-                connection.receive_data(b"", 1.0)
-            connection.data_to_send()
-    finally:
-        sys.setprofile(before)
+    with not_collecting():
+        sys.setprofile(count)
+        try:
+            for chunk in chunks:
+                connection.receive_data(chunk, 1.0)
+                while connection.is_behind:
+                    connection.receive_data(b"", 1.0)
+                connection.data_to_send()
+        finally:
+            sys.setprofile(before)
     assert not connection.closed
     return work
 

@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.store.store import Store
 
-__all__ = ["REACTOR", "a_path", "a_store", "digest"]
+__all__ = ["REACTOR", "a_path", "a_store", "digest", "store_threads"]
 
 #: The global one, which has real threads.
 REACTOR: Any = reactor
@@ -39,3 +40,8 @@ def a_store(
     store.open()
     case.addCleanup(store.close)
     return store
+
+
+def store_threads() -> set[threading.Thread]:
+    """The threads of all stores in this process, those of other tests too."""
+    return {thread for thread in threading.enumerate() if "store" in thread.name}

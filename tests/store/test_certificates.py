@@ -1,7 +1,6 @@
 """Certificates, in the database alone: what lists cost, one transaction, and the start."""
 
 import sqlite3
-import threading
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +11,12 @@ from mfserver.errors import ConfigurationError, Conflict
 from mfserver.records import ThingId
 from tests.store.contract import ANN, NOW, a_thing
 from tests.store.contract_certificates import a_certificate
-from tests.store.files import a_path, a_store
+from tests.store.files import a_path, a_store, store_threads
 
 
 class CertificateCase(TestCase):
     def setUp(self) -> None:
+        self.others = store_threads()
         self.path = a_path(self)
         self.store = a_store(self, self.path, now=lambda: NOW)
         self.certificates = self.store.certificates
@@ -126,7 +126,7 @@ class StartTests(CertificateCase):
         self.assertEqual(
             (found.fingerprint, found.revoked_at, found.reason), (record.fingerprint, NOW, "keyCompromise")
         )
-        self.assertEqual([thread.name for thread in threading.enumerate() if "store" in thread.name], [])
+        self.assertEqual(store_threads() - self.others, set())
 
     def test_database_that_cannot_be_read(self) -> None:
         """Nobody is let in by a server that could not read what is revoked."""

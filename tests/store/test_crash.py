@@ -45,7 +45,7 @@ class Writing(ProcessProtocol):
 
 
 class CrashTests(TestCase):
-    timeout = 60
+    timeout = 600  # six processes start, and each commit may take its time
 
     async def test_killed_while_writing(self) -> None:
         """Every acknowledged thing survives SIGKILL; the database needs no repair; three times over."""

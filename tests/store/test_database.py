@@ -20,7 +20,7 @@ from mfserver.store import sqlite
 from mfserver.store.database import MAX_GROUP, Database, Work
 from mfserver.store.schema import retired_keys
 from tests.store.contract import ANN, a_channel, a_thing, a_user
-from tests.store.files import REACTOR, a_path, a_store
+from tests.store.files import REACTOR, a_path, a_store, store_threads
 
 
 def row_of(number: int) -> Work[int]:
@@ -56,7 +56,7 @@ class Gate:
 
     def __call__(self, connection: sa.Connection) -> None:
         REACTOR.callFromThread(self._entered.callback, None)
-        assert self._opened.wait(10)
+        assert self._opened.wait(60)
 
     def entered(self) -> Deferred[None]:
         return self._entered
@@ -78,6 +78,7 @@ class Events:
 
 class DatabaseTestCase(TestCase):
     def setUp(self) -> None:
+        self.others = store_threads()
         self.path = a_path(self)
         self.store = a_store(self, self.path)
         self.database = self.store.database
@@ -402,7 +403,7 @@ class CloseTests(DatabaseTestCase):
         reading.open()
         await gatherResults(closed)
         self.assertEqual(len(answers), MAX_GROUP + 7)
-        self.assertEqual([thread.name for thread in threading.enumerate() if "store" in thread.name], [])
+        self.assertEqual(store_threads() - self.others, set())
         self.assertEqual(sorted(os.listdir(os.path.dirname(self.path))), ["store.db"])
         again = a_store(self, self.path)
         self.assertEqual(await again.database.read(count), MAX_GROUP + 5)
@@ -440,7 +441,7 @@ class CloseTests(DatabaseTestCase):
 
     async def test_no_thread_before_the_first_request(self) -> None:
         """A daemon may fork after open(): neither threads nor open files are carried along."""
-        self.assertEqual([thread.name for thread in threading.enumerate() if "store" in thread.name], [])
+        self.assertEqual(store_threads() - self.others, set())
         links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
         files = [os.readlink(link) for link in links if os.path.lexists(link)]
         self.assertEqual([name for name in files if name.startswith(self.path)], [])

@@ -26,10 +26,10 @@ from mfserver.turn import Turn
 from tests.tls.pki import Authority, Identity, server_context
 from tests.tls.wire import client_context
 
-__all__ = ["GARBAGE", "Client", "Guest", "Guests", "House", "Reactor", "SocketCase"]
+__all__ = ["GARBAGE", "PATIENCE", "Client", "Guest", "Guests", "House", "Reactor", "SocketCase"]
 
 #: Seconds of the real clock in which a test's peers have to be done; a busy machine needs some.
-PATIENCE = 20.0
+PATIENCE = 60.0
 #: Bytes that are no TLS, or end where they should not.
 GARBAGE = (
     b"GET / HTTP/1.1\r\n\r\n",

@@ -28,6 +28,7 @@ from mfserver.tls.peer import peer_of
 from mfserver.tls.poller import Poller
 from mfserver.turn import Turn
 from tests.tls.pki import KEY, Authority, server_context
+from tests.tls.sockets import PATIENCE
 from tests.tls.wire import client_context
 
 
@@ -75,9 +76,9 @@ class PortCase(TestCase):
         :param exchanges: what to send, and what to wait for before the next one; at last the end.
         """
         context = client_context(self.authority.certificate, self.authority.client())
-        with socket.create_connection(("127.0.0.1", port), 10) as plain:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
             plain.settimeout(None)  # pyOpenSSL wants it blocking; the kernel keeps the deadline
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 10, 0))
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(PATIENCE), 0))
             connection = SSL.Connection(context, plain)
             connection.set_connect_state()
             connection.do_handshake()
@@ -96,7 +97,7 @@ class PortCase(TestCase):
 
 def plain_client(host: str, port: int) -> bytes:
     """What a plain client receives."""
-    with socket.create_connection((host, port), 10) as connection:
+    with socket.create_connection((host, port), PATIENCE) as connection:
         received = b""
         while data := connection.recv(65536):
             received += data

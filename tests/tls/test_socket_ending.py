@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+from contextlib import ExitStack
 from functools import partial
 from select import EPOLLIN
 
@@ -11,6 +12,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.python.failure import Failure
 
 from mfserver.tls.transport import LINGER
+from tests.collecting import not_collecting
 from tests.tls.sockets import Client, Guest, House, SocketCase
 
 LARGE = bytes(10_000_000)
@@ -407,6 +409,12 @@ class AbortTests(SocketCase):
 
 class DescriptorTests(SocketCase):
     """A descriptor that is closed is somebody else's at once: nothing of ours may reach it."""
+
+    def setUp(self) -> None:
+        stack = ExitStack()
+        self.addCleanup(stack.close)
+        stack.enter_context(not_collecting())  # it would close what other tests left, and free their numbers
+        super().setUp()
 
     def stranger(self, number: int) -> tuple[socket.socket, socket.socket]:
         """A pair of sockets, the first of which has this descriptor."""

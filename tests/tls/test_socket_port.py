@@ -4,7 +4,8 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from mfserver.tls.limit import ConnectionLimit
 from mfserver.tls.listen import listen
 from mfserver.tls.poller import Poller
 from mfserver.turn import Turn
+from tests.collecting import not_collecting
 from tests.tls.sockets import GARBAGE, Client, Guest, Reactor, SocketCase
 
 
@@ -120,7 +122,7 @@ class PortTests(SocketCase):
         client, guest = self.connect()
         waiting = self.house.connect(self.client_context())
         waiting.hello()
-        with NoDescriptors():
+        with no_descriptors():
             self.house.turn(5)
             self.assertEqual(len(self.house.reports), 1)
             kind, detail = self.house.reports[0]
@@ -139,7 +141,7 @@ class PortTests(SocketCase):
 
     def test_closed_while_there_is_no_descriptor(self) -> None:
         self.house.connect(self.client_context())
-        with NoDescriptors():
+        with no_descriptors():
             self.house.turn(2)
         self.house.port.stopListening()
         self.assertEqual((self.house.reactor.readers, self.house.reactor.getDelayedCalls()), ([], []))
@@ -283,14 +285,15 @@ class Interrupted:
         self.bound.close()
 
 
-class NoDescriptors:
-    """While it lasts the process can open no file."""
-
-    def __enter__(self) -> None:
-        self.before = resource.getrlimit(resource.RLIMIT_NOFILE)
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """While it lasts the process can open no file, and what other tests left open is not closed."""
+    with not_collecting():
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
         highest = os.open(os.devnull, os.O_RDONLY)
         os.close(highest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, self.before[1]))
-
-    def __exit__(self, *_: object) -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, self.before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
