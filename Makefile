@@ -3,7 +3,8 @@
 #   make run  [ARGS="--auth=x509"]     start the server in the foreground; Ctrl-C ends it
 #   make test [TESTS=tests.mqtt]       run the tests
 #   make check                         all that has to pass before a change lands
-#   make fuzz  [FUZZ=3600]             fuzz MQTT and TLS for so many seconds; make test does it for a few
+#   make fuzz  [FUZZ=3600]             fuzz MQTT and TLS for so many seconds; make test does it for a few,
+#                                      the same each time
 #   make bench [BENCH="--quick --rows 1,3"]  the server beside Mosquitto: see bench/README.rst
 #   make venv                          only the virtual environment
 #

@@ -142,7 +142,7 @@ class Poller:
                         found.ready(events)
                     except Exception as error:
                         self._log.failure("a TLS connection is closed over a mistake of ours")
-                        found.lose(error)
+                        self._lose(found, error)
                 epoll = self._epoll  # the last one may have left
                 self._is_behind = len(ready) == _AT_ONCE and epoll is not None
                 if not self._is_behind or self._monotonic() >= until:
@@ -152,6 +152,14 @@ class Poller:
             if self._handshakes:
                 self._shake_hands_soon()
         return self._monotonic()
+
+    def _lose(self, watched: Watched, reason: BaseException) -> None:
+        """End one connection or listener. If it cannot, that is no trouble of the others."""
+        try:
+            watched.lose(reason)
+        except Exception:
+            self._log.failure("a TLS connection failed to close")
+            self.forget(watched)
 
     def is_late(self) -> bool:
         """Whether the time of this turn is over: who is read may finish, and begin with nothing more."""
@@ -169,7 +177,7 @@ class Poller:
         """The reactor ends: so does every connection."""
         for watched in list(self._watched):
             if watched is not None:
-                watched.lose(reason.value or ConnectionLost())
+                self._lose(watched, reason.value or ConnectionLost())
 
     # --- handshakes -----------------------------------------------------------------------------------------
 
@@ -201,7 +209,7 @@ class Poller:
                     transport.handshake()
                 except Exception as error:
                     self._log.failure("a TLS handshake is over by a mistake of ours")
-                    transport.lose(error)
+                    self._lose(transport, error)
                 if self.is_late():
                     break
         finally:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from select import EPOLLIN, EPOLLOUT
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mfserver.tls.poller import Poller
@@ -29,6 +31,13 @@ class Pipe:
         self.told.append(f"{self.name} lost: {type(error).__name__}")
 
 
+class Stuck(Pipe):
+    """One that cannot end."""
+
+    def lose(self, error: BaseException) -> None:
+        raise ZeroDivisionError("ono")
+
+
 class Flushed:
     """Something that has written."""
 
@@ -49,13 +58,13 @@ class PollerCase(SynchronousTestCase):
         self.poller = Poller(self.reactor, self.turn, lambda: self.now)
         self.told: list[str] = []
 
-    def watched(self, name: str, act: Callable[[], Any] = lambda: None) -> Pipe:
+    def watched(self, name: str, act: Callable[[], Any] = lambda: None, kind: type[Pipe] = Pipe) -> Pipe:
         """A socket with something to read."""
         ours, theirs = socket.socketpair()
         theirs.send(b"x")
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
-        watched = Pipe(ours.fileno(), self.told, name, act)
+        watched = kind(ours.fileno(), self.told, name, act)
         self.poller.watch(watched, EPOLLIN)
         return watched
 
@@ -87,6 +96,29 @@ class PollerTests(PollerCase):
         self.watched("b")
         self.poller.doRead()
         self.assertEqual(sorted(self.told), ["a", "a lost: ZeroDivisionError", "b"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_one_that_cannot_even_be_lost(self) -> None:
+        """It is watched no more, and the others hear that the reactor ends."""
+
+        def break_down() -> None:
+            raise ZeroDivisionError("ono")
+
+        self.watched("a", break_down, Stuck)
+        other = self.watched("b")
+        self.poller.doRead()
+        self.poller.doRead()
+        self.assertEqual(sorted(self.told), ["a", "b", "b"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.poller.forget(other)
+        self.assertEqual(self.reactor.readers, [])
+
+    def test_the_reactor_ends(self) -> None:
+        """Everybody hears of it, whoever cannot end."""
+        self.watched("a", kind=Stuck)
+        self.watched("b")
+        self.poller.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.told, ["b lost: ConnectionDone"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_the_turn_ends(self) -> None:
