@@ -112,10 +112,11 @@ class MatrixWorld(World):
         self.elsewhere = elsewhere
         self.lists = lists
         self._keys: dict[Identity, str] = {}  # private keys in PEM
-        self._api = threading.Lock()  # one address may have only so many certificates made at a time
+        # One address may have only so many certificates made at a time. And SQLite lets whoever waits for
+        # another writer wait by chance: so many of us, who write to its file too, would starve the server.
+        self._writing = threading.Lock()
         self._made: list[Thing] = []
         self._making = threading.Lock()
-        self._recording = threading.Lock()
         super().__init__(f"--ca={roots}", f"--crl={lists.path}", *options, auth="x509", authority=ours)
 
     def thing(self, *channels: str) -> Thing:
@@ -136,9 +137,10 @@ class MatrixWorld(World):
     def _make_things(self) -> Iterator[Thing]:
         token = self.owner.token
         new = [{"name": "thing"}] * _AT_ONCE
-        made = self.server.json("POST", "/things/bulk", new, token)["things"]
-        ids = {"channel_ids": [self.channel], "thing_ids": [each["id"] for each in made]}
-        self.server.json("POST", "/connect", ids, token)
+        with self._writing:
+            made = self.server.json("POST", "/things/bulk", new, token)["things"]
+            ids = {"channel_ids": [self.channel], "thing_ids": [each["id"] for each in made]}
+            self.server.json("POST", "/connect", ids, token)
         for each in made:
             self.owner.things[each["id"]] = each["id"], each["key"]
             yield Thing(each["id"], each["key"], self.nobody)
@@ -178,8 +180,7 @@ class MatrixWorld(World):
         assert leaf is not None
         der = leaf.public_bytes(Encoding.DER)
         database = sqlite3.connect(self.directory / "data" / "mfserver.db", timeout=PATIENCE)
-        # SQLite lets whoever waits for a writer wait by chance: so many of us would starve each other.
-        with self._recording, contextlib.closing(database), database:
+        with self._writing, contextlib.closing(database), database:
             ((owner,),) = database.execute("SELECT owner FROM things WHERE id = ?", (thing.id,))
             row = asdict(
                 CertificateRecord(
@@ -207,12 +208,12 @@ class MatrixWorld(World):
         """Revoke a certificate: of our records there, else on the list. :return: since when it counts."""
         if method != BY_FINGERPRINT:
             return self.lists.revoke(self, identity)
-        with self._api:
+        with self._writing:
             self.server.json("POST", f"/certs/{_serial(identity)}/revoke", {}, self.owner.token)
         return time.monotonic()
 
     def _handed_out(self, path: str, body: dict[str, str], key: str = "") -> Identity:
-        with self._api:
+        with self._writing:
             status, _, content = self.server.request("POST", path, body, self.owner.token)
         if status != 201:
             raise AssertionError(f"POST {path}: {status} {content!r}")

@@ -36,8 +36,9 @@ __all__ = ["SOON", "Life", "brief_enough", "life_rows", "resumption_rows"]
 #: Seconds within which a connection must end, or stay; and the machine's own delay besides.
 SOON = 1.0
 ENDED = "ended"
-#: Seconds that a certificate lives which shall expire under our eyes.
-_BRIEF = 5
+#: Seconds that a certificate lives which shall expire under our eyes: at least, and at most, as the server
+#: ends connections on which nothing is said for a minute.
+_BRIEF, _LONGEST = 5, 45
 #: How much longer than somebody else it may take who shows it.
 _TIMES = 8
 
@@ -206,7 +207,7 @@ def brief_enough(took: float) -> int:
 
     :param took: seconds that it took somebody else, just now, to be let in.
     """
-    return max(_BRIEF, math.ceil(_TIMES * took))
+    return min(max(_BRIEF, math.ceil(_TIMES * took)), _LONGEST)
 
 
 def _brief(world: World, took: float) -> tuple[Thing, float]:
