@@ -8,13 +8,12 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import servers
 from bench.errors import BenchError, Missing
 from bench.load import Load, compile_load, running
 from bench.runner import Choice, Runner
 from bench.servers import Mfserver, Server
 from bench.workloads import Workload
-from tests.interop.running import START_SECONDS, needs
+from tests.interop.running import needs
 
 
 class LoadTests(SynchronousTestCase):
@@ -29,7 +28,6 @@ class LoadTests(SynchronousTestCase):
             compile_load()
         except Missing as error:
             raise SkipTest(str(error)) from error
-        self.patch(servers, "_START_SECONDS", START_SECONDS)
         home = Path(tempfile.mkdtemp(prefix="mf-bench-test-"))
         self.addCleanup(shutil.rmtree, home)
         self.runner = Runner(Choice(servers=("mfserver",), rounds=1, seconds=0.2, quick=True), home)

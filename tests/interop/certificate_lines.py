@@ -19,12 +19,13 @@ from tests.interop.identity_clients import MQTT, Closed, Stream, WebSocket
 from tests.interop.identity_rows import credentials
 from tests.interop.identity_world import HTTPS, MQTT_ALPN, MQTT_WSS, MQTTS, WSS, Spoken, Thing, World, connect
 from tests.interop.mqtt_figures import table
-from tests.interop.running import PATIENCE
 
 __all__ = ["EVERY", "Certificate", "Line", "Owner", "spread", "watch_ends"]
 
 #: One of each way to be connected: MQTT 5.0 has a word for the end.
 EVERY: Final = (MQTTS[2], WSS, MQTT_WSS[2], HTTPS, MQTT_ALPN[2])
+#: Seconds that anything may take.
+_PATIENCE: Final = 15.0
 _NOT_AUTHORIZED: Final = 0x87
 _POLICY_VIOLATION: Final = 1008
 
@@ -53,7 +54,7 @@ class Owner:
         self._api = http.client.HTTPSConnection(
             "localhost",
             world.server.port("https"),
-            timeout=PATIENCE,
+            timeout=30,
             context=ssl.create_default_context(cafile=world.server.ca),
         )
 
@@ -116,7 +117,7 @@ class Line:
         self._socket: WebSocket | None = None
         self._mqtt: MQTT | None = None
         tls = shown.thing.identity.tls(shown.tls, spoken.alpn)
-        self.stream = Stream(world.server.port(spoken.listener), world.source(), tls, session, PATIENCE)
+        self.stream = Stream(world.server.port(spoken.listener), world.source(), tls, session, _PATIENCE)
         self.was_resumed = bool(self.stream.tls.session_reused)
         try:
             self._log_in()
@@ -180,7 +181,7 @@ class Line:
 
     def hear_the_end(self) -> str:
         """Read what came. :return: empty if it is the end and was said as its protocol says it."""
-        self.stream.set_timeout(PATIENCE)
+        self.stream.set_timeout(1.0)
         name = self.spoken.name
         try:
             if self._mqtt is not None:

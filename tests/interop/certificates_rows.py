@@ -16,9 +16,8 @@ from tests.interop.certificates_matrix import PROTOCOLS, WORDS, Expectation, exp
 from tests.interop.certificates_scene import Scene
 from tests.interop.certificates_world import BY_CN, BY_FINGERPRINT, BY_SAN, MatrixWorld
 from tests.interop.identity_certificates import CLIENT, SERVER, Authority, Identity, common_name, subject
-from tests.interop.identity_lives import brief_enough
+from tests.interop.identity_lives import brief_enough, on_monotonic_clock
 from tests.interop.identity_world import Row, Saying, Spoken, Thing, Ticket, World
-from tests.interop.pulse import on_monotonic_clock
 
 __all__ = ["SITUATIONS", "matrix_rows"]
 

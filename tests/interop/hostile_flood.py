@@ -12,7 +12,6 @@ from typing import Final
 
 from tests.interop.hostile_strings import Attacker, Strings
 from tests.interop.hostile_wire import TLS
-from tests.interop.running import PATIENCE
 
 __all__ = ["Flood"]
 
@@ -41,7 +40,7 @@ class Flood:
         connections: deque[socket.socket] = deque()
         for data in itertools.islice(self._strings(), self.count):
             source = f"127.{chance.randint(1, 9)}.{chance.randrange(256)}.{chance.randint(1, 254)}"
-            wire = socket.create_connection(("127.0.0.1", self.port), PATIENCE, (source, 0))
+            wire = socket.create_connection(("127.0.0.1", self.port), 15, (source, 0))
             if trust is not None:
                 wire = trust.wrap_socket(wire, server_hostname="localhost")
             wire.setblocking(False)

@@ -7,7 +7,6 @@ import re
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.hostile_wire import Wire, connect, request, subscribe
-from tests.interop.running import PATIENCE, Deployment, RunningServer, wait_until
+from tests.interop.running import Deployment, RunningServer, wait_until
 
 __all__ = ["Bystanders", "HostileTestCase", "descriptors", "memory"]
 
@@ -23,16 +22,13 @@ MEBIBYTE: Final = 1 << 20
 #: Bytes that the server may have kept when an attack is over. What the garbage collector will find later
 #: counts too; a thousand bytes kept of each hostile string would be more than this.
 MAX_KEPT: Final = 40 * MEBIBYTE
-#: Lines that the server may print, from its start to its end; one a minute comes besides of what goes on.
+#: Lines that the server may print, from its start to its end.
 MAX_LINES: Final = 100
 #: Seconds that a bystander's message may take while the server is attacked: it is served, not starved. No
-#: figure of speed; a machine that measures coverage at the same time must keep it. What does not count is how
-#: long the server was ready to run and the machine ran others: many strangers may be waiting to be accepted.
+#: figure of speed; a machine that runs other tests and measures coverage at the same time must keep it.
 MAX_DELAY: Final = 30.0
-#: Seconds by the clock after which a message is given up.
-_GIVEN_UP: Final = 10 * PATIENCE
 #: Seconds for the server to let go of what an attack held.
-RECOVERY: Final = 60.0
+RECOVERY: Final = 15.0
 
 
 def memory(pid: int, kind: str = "VmRSS") -> int:
@@ -40,15 +36,6 @@ def memory(pid: int, kind: str = "VmRSS") -> int:
     found = re.search(rf"^{kind}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.M)
     assert found is not None
     return int(found.group(1)) * 1024
-
-
-def kept_from_running(pid: int) -> float:
-    """Seconds that the reactor's thread was ready to run and had to wait for a CPU (Linux's sched-stats).
-
-    Nothing where the system does not count them.
-    """
-    counted = Path(f"/proc/{pid}/schedstat")
-    return int(counted.read_text().split()[1]) / 1e9 if counted.exists() else 0.0
 
 
 def descriptors(pid: int) -> int:
@@ -63,8 +50,7 @@ def descriptors(pid: int) -> int:
 class Bystanders:
     """Two subscribers and a publisher on a channel of their own, who want nothing but their messages.
 
-    :ivar slowest: seconds that the slowest of their messages took.
-    :ivar worst: the same without those for which the machine kept the server from running.
+    :ivar worst: seconds that the slowest of their messages took.
     :ivar count: messages that went through.
     """
 
@@ -77,22 +63,21 @@ class Bystanders:
         self._stack = contextlib.ExitStack()
         self._subscribers: list[Wire] = []
         for listener in ("mqtt", "mqtts"):
-            wire = self._stack.enter_context(Wire(server, listener, timeout=_GIVEN_UP))
+            wire = self._stack.enter_context(Wire(server, listener, timeout=MAX_DELAY))
             wire.send(connect(thing, key, client_id=listener.encode(), keep_alive=0))
             wire.send(subscribe(f"channels/{deployment.channels['quiet']}/messages".encode()))
             assert wire.packet()[1][1] == 0
             assert wire.packet()[0] == 0x90
             self._subscribers.append(wire)
-        self.slowest = self.worst = 0.0
+        self.worst = 0.0
         self.count = 0
 
     def talk(self) -> None:
         """Send a message over a new connection, and see it arrive at both. :raises Exception: it does not."""
-        pid = self._server.process.pid
-        started, kept = time.monotonic(), kept_from_running(pid)
+        started = time.monotonic()
         payload = b"message %d" % next(self._numbers)
         listener = "https" if self.count % 2 else "http"
-        with Wire(self._server, listener, timeout=_GIVEN_UP) as wire:
+        with Wire(self._server, listener, timeout=MAX_DELAY) as wire:
             wire.send(request("POST", self._path, payload, Authorization=self._key))
             status, _, body = wire.response()
         if status != 202:
@@ -101,9 +86,7 @@ class Bystanders:
             first, packet = subscriber.packet()
             if first != 0x30 or not packet.endswith(payload):
                 raise AssertionError(f"a bystander got {packet!r} instead of {payload!r}")
-        took = time.monotonic() - started
-        self.slowest = max(self.slowest, took)
-        self.worst = max(self.worst, took - kept_from_running(pid) + kept)
+        self.worst = max(self.worst, time.monotonic() - started)
         self.count += 1
 
     @contextlib.contextmanager
@@ -149,7 +132,6 @@ class HostileTestCase(SynchronousTestCase):
         self.server = RunningServer(*self.options)
         self.addCleanup(shutil.rmtree, self.server.data_dir.parent)
         self.addCleanup(self.server.stop)
-        self.started = time.monotonic()
         self.server.start()
         self.deployment = Deployment(self.server)
         self.thing, self.key = self.deployment.thing("attacker", "attacked")
@@ -182,7 +164,4 @@ class HostileTestCase(SynchronousTestCase):
         log = self.server.log
         for word in ("Traceback", "Unhandled", "#critical", self.key, self.deployment.token):
             self.assertNotIn(word, log)
-        goes_on = Counter(re.findall(r"([^]]+): \d+ more in the last minute; ", log))
-        minutes = (time.monotonic() - self.started) / 60
-        self.assertEqual({}, {kind: count for kind, count in goes_on.items() if count > minutes})
-        self.assertLess(len(log.splitlines()) - goes_on.total(), MAX_LINES, log[:5_000])
+        self.assertLess(len(log.splitlines()), MAX_LINES, log[:5_000])

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.interop.running import PATIENCE, RunningServer
+from tests.interop.running import RunningServer
 
 __all__ = [
     "Wire",
@@ -122,7 +122,7 @@ class Wire:
         handshake: bool = True,
         alpn: Sequence[str] | None = None,
         certificate: tuple[str, str] | None = None,
-        timeout: float = PATIENCE,
+        timeout: float = 15.0,
     ) -> None:
         self.listener = listener
         address = ("127.0.0.1", server.port(listener))

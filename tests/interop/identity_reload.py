@@ -14,7 +14,7 @@ from mfserver.ca.x509 import encode_certificate, encode_key, issue_server, name,
 from tests.interop.identity_certificate_rows import handshake_row
 from tests.interop.identity_certificates import Authority
 from tests.interop.identity_clients import HandshakeFailed, Stream
-from tests.interop.identity_lives import ENDED, SOON, Life, session_of
+from tests.interop.identity_lives import ENDED, Life, session_of
 from tests.interop.identity_rows import credentials, saying_row
 from tests.interop.identity_world import (
     ACCEPTED,
@@ -126,8 +126,7 @@ class _Reloads:
             life = self.lives[spoken][1]
             if spoken.kind != "http":
                 return life.ends(self.since)
-            late = self.since + SOON + self.world.lag(self.since)
-            time.sleep(max(0.0, late - time.monotonic()))
+            time.sleep(max(0.0, self.since + 1.0 - time.monotonic()))
             return life.speaks(ticket.must_not)
 
         return attempt
@@ -196,7 +195,9 @@ class _Reloads:
     def _comes_back(self, ticket: Ticket) -> str:
         self._replace(b"".join(encode_certificate(a.certificate) for a in (self.first, self.second)))
         spoken = SECURE[0]
-        wait_until(lambda: self.world.say(spoken, self._said(spoken), ticket) == ACCEPTED, "the root is back")
+        wait_until(
+            lambda: self.world.say(spoken, self._said(spoken), ticket) == ACCEPTED, "the root is back", 6
+        )
         return ACCEPTED
 
     def _replace(self, content: bytes) -> None:

@@ -26,7 +26,6 @@ from mfserver.mqtt.packets import (
 )
 from tests.interop.identity_certificates import Authority, Identity
 from tests.interop.identity_clients import MQTT, Closed, HandshakeFailed, Refused, Response, Stream, WebSocket
-from tests.interop.pulse import Pulse
 from tests.interop.running import PATIENCE, Deployment, RunningServer
 
 ACCEPTED = "accepted"
@@ -174,7 +173,6 @@ class World:
     def __init__(self, *options: str, auth: str, authority: Authority | None = None) -> None:
         self.auth = auth
         self._hands = threading.Semaphore(_SHAKING_HANDS)
-        self.pulse: Pulse | None = None
         self.directory = authority.directory if authority else Path(tempfile.mkdtemp(prefix="mf-identity-"))
         self.server = RunningServer(*options, auth=auth, data_dir=self.directory / "data")
         self._authority = authority
@@ -197,12 +195,9 @@ class World:
         self.own = self.thing("weather")
         self.victim = self.thing("weather", "vault")
         self.ear = Ear(self)
-        self.pulse = Pulse(self.server)
 
     def close(self) -> None:
         """End the server, and forget everything."""
-        if self.pulse is not None:
-            self.pulse.close()
         self.server.stop()
         shutil.rmtree(self.directory)
 
@@ -245,11 +240,6 @@ class World:
         if spoken.listener in ("mqtt", "mqtts") or spoken.alpn:
             return MQTT(stream, spoken.version)
         return MQTT(WebSocket(stream, "/mqtt", saying.headers, "mqtt"), spoken.version)
-
-    def lag(self, since: float) -> float:
-        """Seconds by which the machine may have made everybody late since a moment on the monotonic clock."""
-        assert self.pulse is not None
-        return self.pulse.lag(since)
 
     def disconnect(self, thing: Thing) -> None:
         """Take the channel ``weather`` away from a thing."""

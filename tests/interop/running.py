@@ -34,9 +34,8 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-#: How long a server may take to start, or to end. A machine that is busy with much else has to keep it: it is
-#: no promise, and no more is what follows.
-START_SECONDS = 120.0
+#: How long a server may take to start, or to end.
+START_SECONDS = 30.0
 #: Seconds until a test that waits for anything else gives up.
 PATIENCE = 60.0
 

@@ -11,16 +11,14 @@ from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.process import cpu_seconds
 from tests.interop.certificate_lines import EVERY, Certificate, Line, Owner, milliseconds, spread, watch_ends
 from tests.interop.identity_clients import Closed, Stream
 from tests.interop.identity_world import World
 from tests.interop.mqtt_figures import add_figures, chosen
-from tests.interop.running import PATIENCE
 
 #: Of how many certificates one is revoked.
 ONE_IN: Final = 8
-#: Seconds, from the moment when the owner asks for it; and what anything takes on this machine besides.
+#: Seconds, from the moment when the owner asks for it.
 SOON: Final = 1.0
 #: Seconds for which those who must stay are watched after the last revocation.
 AFTERWARDS: Final = 1.5
@@ -53,7 +51,6 @@ class RevokedTests(SynchronousTestCase):
         self.took = time.monotonic() - started
         self.asked: dict[Certificate, float] = {}
         self.answered: dict[Certificate, float] = {}
-        self.late: dict[Certificate, float] = {}
 
     def close_lines(self) -> None:
         for line in self.lines:
@@ -61,15 +58,9 @@ class RevokedTests(SynchronousTestCase):
 
     def revoke_all(self) -> None:
         for number, certificate in enumerate(self.revoked):
-            started, computed = time.monotonic(), cpu_seconds(self.world.server.process.pid)
-            self.owner.call("PUT", f"/things/{certificate.thing.id}", {"name": "about to be revoked"})
             self.asked[certificate] = time.monotonic()
             self.owner.revoke(certificate, number)
             self.answered[certificate] = time.monotonic()
-            # What the machine and its disk make of whatever is kept, but for what the server computes.
-            late = self.asked[certificate] - started + self.world.lag(started)
-            computed = cpu_seconds(self.world.server.process.pid) - computed
-            self.late[certificate] = max(0.0, late - computed)
 
     def test_only_the_right_ones_end(self) -> None:
         """Each within a second, with the word its protocol has for it; no ticket lets it in again."""
@@ -82,8 +73,8 @@ class RevokedTests(SynchronousTestCase):
 
         revoking = threading.Thread(target=self.revoke_all)
         revoking.start()
-        wrong = watch_ends(self.lines, lambda ended: ended >= len(gone), 5 * PATIENCE)
-        revoking.join(5 * PATIENCE)
+        wrong = watch_ends(self.lines, lambda ended: ended >= len(gone), 30)
+        revoking.join(30)
         self.assertEqual(len(self.revoked), len(self.answered), "not every revocation was answered")
         wrong += watch_ends(stays, lambda _: False, AFTERWARDS)
 
@@ -93,8 +84,9 @@ class RevokedTests(SynchronousTestCase):
         for line in stays:
             line.speak()
         self.show(gone)
-        took = {line: line.ended - self.asked[line.shown] - self.late[line.shown] for line in gone}
-        self.assertEqual([], [line.spoken.name for line in gone if took[line] > SOON], "too late")
+        self.assertEqual(
+            [], [line.spoken.name for line in gone if line.ended - self.asked[line.shown] > SOON], "too late"
+        )
         self.assert_resumed(gone, stays)
         log = self.world.server.log
         self.assertNotIn("Traceback", log)

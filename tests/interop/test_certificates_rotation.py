@@ -25,14 +25,13 @@ from tests.interop.identity_certificates import Authority, Identity
 from tests.interop.identity_clients import Closed, Stream
 from tests.interop.identity_world import HTTPS, MQTTS, Thing, World
 from tests.interop.mqtt_figures import add_figures, chosen
-from tests.interop.running import PATIENCE, wait_until
+from tests.interop.running import wait_until
 
 ROTATIONS: Final = 10
 #: How many clients publish at the same moment.
 SPEAKERS: Final = 4
-#: Seconds that new files may take to be seen with a signal, and without: they are looked at every two. What a
-#: look from outside takes on this machine comes besides.
-TOLD, LOOKED_AT = 2.0, 8.0
+#: Seconds that new files may take to be seen without a signal: they are looked at every two.
+LOOKED_AT: Final = 8.0
 
 
 class Speakers:
@@ -66,7 +65,7 @@ class Speakers:
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(60)
 
 
 class RotationTests(SynchronousTestCase):
@@ -199,9 +198,6 @@ class RotationTests(SynchronousTestCase):
         self.assertTrue(self.is_refused(of_new))
         both = encode_certificate(self.old.certificate) + encode_certificate(new.certificate)
         certificate, key = self.server_files()
-        started = time.monotonic()
-        self.assertEqual({self.shown}, self.sees(self.world.victim))
-        look = time.monotonic() - started
         self.replace(self.list, self.revocation_list())
         self.replace(self.roots, both)
         self.replace(self.pki / "mainflux-server.key", key)
@@ -209,16 +205,12 @@ class RotationTests(SynchronousTestCase):
         since = time.monotonic()
         if by_signal:
             self.hang_up()
-        wait_until(lambda: self.sees(self.world.victim) == {certificate}, "the new certificate")
+        patience = 2.0 if by_signal else LOOKED_AT
+        wait_until(lambda: self.sees(self.world.victim) == {certificate}, "the new certificate", patience)
         took = time.monotonic() - since
-        # The look that just missed it, and the one that saw it.
-        soon = (TOLD if by_signal else LOOKED_AT) + 2 * look + self.world.lag(started)
-        self.assertLess(took, soon, "the new certificate")
         self.shown = certificate
         self.assertEqual({certificate}, self.sees(of_new), "the new root's things are not let in")
-        since_seen = time.monotonic()
-        wait_until(lambda: self.is_refused(stolen), "the new list counts")
-        self.assertLess(time.monotonic() - since_seen, soon, "the new list")
+        wait_until(lambda: self.is_refused(stolen), "the new list counts", patience)
         self.assertEqual("", line.hear_the_end())
         return took
 

@@ -15,7 +15,7 @@ from tests.interop.hostile_flood import Flood
 from tests.interop.hostile_strings import Attacker, client_hello
 from tests.interop.hostile_watch import MEBIBYTE, HostileTestCase
 from tests.interop.hostile_wire import TLS, Wire, connect, publish, request, subscribe, ws_frame, ws_opening
-from tests.interop.running import PATIENCE, RunningServer, wait_until
+from tests.interop.running import RunningServer, wait_until
 
 SEED: Final = 1_883
 #: Strings sent to each port.
@@ -25,8 +25,6 @@ INSIDE_TLS: Final = 1_000
 #: Strings sent to each port before the memory is looked at for the first time: so many connections leave
 #: their cycles to the collector, which comes by only when a good part of the memory is waiting for it.
 WARM_UP: Final = 1_500
-#: Seconds for what is closed without a word: well before the ten that would have ended silence, too.
-AT_ONCE: Final = 8.0
 
 
 class FloodTests(HostileTestCase):
@@ -40,8 +38,7 @@ class FloodTests(HostileTestCase):
             sent = self.flood(COUNT, INSIDE_TLS, SEED)
         print(
             f"\n{sent} strings in {time.monotonic() - started:.0f} s; others waited "
-            f"{self.bystanders.slowest:.2f} s at most, {self.bystanders.worst:.2f} s while the server ran; "
-            f"memory grew by {self.grown / MEBIBYTE:.1f} MiB; "
+            f"{self.bystanders.worst:.2f} s at most; memory grew by {self.grown / MEBIBYTE:.1f} MiB; "
             f"{len(self.server.log.splitlines())} lines of log"
         )
         self.assertEqual(4 * COUNT, sent)
@@ -77,27 +74,26 @@ class Silence:
     handshake: bool = True
     is_answered: bool = False
 
-    def closed_after(self, server: RunningServer) -> tuple[float, float, float]:
-        """:return: seconds until the server began to close (a WebSocket says so first), counted from before
-        we came and from when we were there; and until it had.
-        """
-        drops, begun = iter(self.drip), time.monotonic()
-        with Wire(server, self.listener, source="127.0.7.7", handshake=self.handshake) as wire:
+    def closed_after(self, server: RunningServer) -> tuple[float, float]:
+        """:return: seconds until the server began to close (a WebSocket says so first), and until it had."""
+        drops = iter(self.drip)
+        with Wire(server, self.listener, source="127.0.7.7", handshake=self.handshake, timeout=5) as wire:
             wire.send(self.at_once)
             if self.is_answered:
                 wire.response()
             wire.socket.settimeout(0.5)
-            told, is_over = 0.0, False
-            while not is_over and time.monotonic() < wire.opened + PATIENCE:
+            told = None
+            while (now := time.monotonic() - wire.opened) < 20:
                 try:
-                    is_over = not wire.some()
-                    if is_over or self.is_answered:
-                        told = told or time.monotonic()
+                    if not wire.some():
+                        now = time.monotonic() - wire.opened
+                        return told or now, now
+                    if self.is_answered:
+                        told = told or time.monotonic() - wire.opened
                 except TimeoutError:
                     with contextlib.suppress(OSError):
                         wire.send(bytes(itertools.islice(drops, 1)))
-            now = time.monotonic()
-            return (told or now) - begun, (told or now) - wire.opened, now - wire.opened
+            return now, now
 
 
 class SilenceTests(HostileTestCase):
@@ -131,12 +127,10 @@ class SilenceTests(HostileTestCase):
         cases = list(self.beginnings())
         with self.unharmed(), ThreadPoolExecutor(len(cases)) as pool:
             measured = list(pool.map(lambda case: case.closed_after(self.server), cases))
-        late = self.bystanders.slowest  # as everybody was
-        for case, (most, least, ended) in zip(cases, measured, strict=True):
-            self.assertGreater(most, 9, f"{case.name}: closed after {most:.1f} s")
-            self.assertLess(least, 13 + late, f"{case.name}: closed after {least:.1f} s")
-            self.assertLess(ended, 17 + late, case.name)
-        times = [least for _, least, _ in measured]
+        for case, (told, ended) in zip(cases, measured, strict=True):
+            self.assertTrue(9 < told < 13, f"{case.name}: closed after {told:.1f} s")
+            self.assertLess(ended, 17, case.name)
+        times = [told for told, _ in measured]
         print(f"\n{len(cases)} silent connections closed after {min(times):.1f} to {max(times):.1f} s")
 
 
@@ -164,7 +158,7 @@ class RefusalTests(HostileTestCase):
         ]
         with self.unharmed():
             for (name, data, code), listener, version in itertools.product(cases, ("mqtt", "mqtts"), (4, 5)):
-                with Wire(self.server, listener) as wire:
+                with Wire(self.server, listener, timeout=2) as wire:
                     wire.send(connect(self.thing, self.key, version=version, client_id=b"attacker"))
                     self.assertEqual(0x20, wire.packet()[0])
                     wire.send(data)
@@ -173,7 +167,7 @@ class RefusalTests(HostileTestCase):
                     self.assertEqual(b"\xe0" if version == 5 else b"", rest[:1], name)
             for listener in ("mqtt", "mqtts"):
                 for data in (b"\x10\xff\xff\xff\x7f", huge, b"\xc0\0", b"GET / HTTP/1.1\r\n\r\n"):
-                    with Wire(self.server, listener, timeout=AT_ONCE) as wire:
+                    with Wire(self.server, listener, timeout=2) as wire:
                         wire.send(data)
                         self.assertEqual(b"", wire.rest(), data)
 
@@ -181,7 +175,7 @@ class RefusalTests(HostileTestCase):
         """What follows a refused fixed header is not kept, and who goes on sending is cut off."""
         with self.unharmed(), ThreadPoolExecutor(8) as pool:
             taken = list(pool.map(self.push, ["mqtt", "mqtts"] * 4))
-        self.assertLess(max(taken), 8 + self.bystanders.slowest)
+        self.assertLess(max(taken), 8)
         self.assertLess(self.peak, 20 * MEBIBYTE)
 
     def push(self, listener: str) -> float:
@@ -189,7 +183,7 @@ class RefusalTests(HostileTestCase):
         with Wire(self.server, listener, source="127.0.7.8") as wire:
             wire.send(connect(self.thing, self.key, client_id=listener.encode()) + b"\x30\xff\xff\xff\x7f")
             with contextlib.suppress(OSError):
-                while time.monotonic() < wire.opened + PATIENCE:
+                while time.monotonic() - wire.opened < 10:
                     wire.send(bytes(1 << 17))
                     time.sleep(0.02)
             return time.monotonic() - wire.opened
@@ -213,7 +207,7 @@ class RefusalTests(HostileTestCase):
         path = f"/ws/{self.topic}"
         with self.unharmed():
             for (name, data, code), listener in itertools.product(cases, ("http", "https")):
-                with Wire(self.server, listener) as wire:
+                with Wire(self.server, listener, timeout=2) as wire:
                     wire.send(ws_opening(path, Authorization=self.key))
                     self.assertEqual(101, wire.response()[0])
                     wire.send(data)
@@ -222,7 +216,7 @@ class RefusalTests(HostileTestCase):
                     with contextlib.suppress(OSError):
                         wire.send(ws_frame(payload[:2], opcode=8))
                     self.assertTrue(wire.is_closed(), name)
-            with Wire(self.server, "http") as wire:
+            with Wire(self.server, "http", timeout=2) as wire:
                 wire.send(ws_opening("/mqtt", Sec_WebSocket_Protocol="mqtt"))
                 self.assertEqual(101, wire.response()[0])
                 wire.send(ws_frame(b"text"))
@@ -268,7 +262,7 @@ class RefusalTests(HostileTestCase):
         ]
         with self.unharmed():
             for (name, data, wanted), listener in itertools.product(cases + bare, ("http", "https")):
-                with Wire(self.server, listener) as wire:
+                with Wire(self.server, listener, timeout=3) as wire:
                     with contextlib.suppress(ConnectionError):
                         wire.send(data)
                     status, headers, body = wire.response()
@@ -288,15 +282,15 @@ class RefusalTests(HostileTestCase):
     def refuses_body(self, head: bytes, listener: str) -> None:
         told = head.replace(b"Content-Length: 0", b"Content-Length: 2097152")
         chunked = head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
-        with Wire(self.server, listener) as wire:
+        with Wire(self.server, listener, timeout=3) as wire:
             wire.send(told)
             self.assertEqual(413, wire.response()[0], "no byte of the body was sent")
-        with Wire(self.server, listener) as wire:
+        with Wire(self.server, listener, timeout=3) as wire:
             wire.send(told)
             for _ in range(32):
                 wire.send(bytes(65_536))
             self.assertEqual(413, wire.response()[0], "all of it was sent before the answer was read")
-        with Wire(self.server, listener) as wire:
+        with Wire(self.server, listener, timeout=3) as wire:
             wire.send(chunked)
             for _ in range(17):
                 wire.send(b"10000\r\n" + bytes(65_536) + b"\r\n")
@@ -330,8 +324,7 @@ class SlowReaderTests(HostileTestCase):
             self.assertEqual([0x20, 0x90], [reader.packet()[0], reader.packet()[0]])
             self.publish_all(topic, reader)
             for (_, qos), wire in slow.items():
-                wire.socket.settimeout(PATIENCE if qos else 2)
-                self.assertEqual(qos == 1, wire.is_closed(), "QoS 1 that does not fit ends the connection")
+                self.assertEqual(qos == 1, _ends(wire), "QoS 1 that does not fit ends the connection")
         each = self.COUNT * self.SIZE / MEBIBYTE
         print(f"\nsix slow readers of {each:.0f} MiB: {self.peak / MEBIBYTE:.1f} MiB more memory at the peak")
         self.assertLess(self.peak, 40 * MEBIBYTE)
@@ -354,8 +347,8 @@ class SlowReaderTests(HostileTestCase):
                 wire.send(publish(topic, payload, qos=1, packet_id=number + 1))
                 self.assertEqual(0x40, wire.packet()[0])
                 # One who reads is no slow reader, whatever else the machine has to do.
-                wait_until(lambda ahead=number - 8: len(heard) > ahead, "the reader keeps up")
-        listening.join(PATIENCE)
+                wait_until(lambda ahead=number - 8: len(heard) > ahead, "the reader keeps up", 30)
+        listening.join(30)
         self.assertEqual([b"%4d" % number for number in range(self.COUNT)], heard)
 
     def test_requests_whose_answers_nobody_reads(self) -> None:
@@ -368,3 +361,8 @@ class SlowReaderTests(HostileTestCase):
                     for _ in range(20):
                         wire.send(many)
         self.assertLess(self.peak, 20 * MEBIBYTE)
+
+
+def _ends(wire: Wire) -> bool:
+    wire.socket.settimeout(2)
+    return wire.is_closed()

@@ -37,7 +37,7 @@ USUAL: Final = 1.0
 #: Seconds into its start that a server is killed in, before it listens.
 EARLY: Final = (0.3, 0.9)
 #: Seconds in the end in which nothing more comes to anybody: what is not there by then never comes.
-SILENCE: Final = PATIENCE
+SILENCE: Final = 15.0
 
 
 class Reader(Client):

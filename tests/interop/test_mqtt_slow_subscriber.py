@@ -27,17 +27,14 @@ MAX_GROWN: Final = 32
 PAUSE: Final = 0.05
 MEDIAN: Final = 0.5
 SLOWEST: Final = 5.0
-#: Where a machine is so slow that they take long anyway: so many times longer than while everybody reads.
-TIMES: Final = 3
 #: Seconds per thousand messages until everything has to be there.
-PATIENCE: Final = 60.0
+PATIENCE: Final = 10.0
 
 
 class Bystander(Client):
     """Asks itself something over the server, again and again.
 
     :ivar delays: seconds that each question took.
-    :ivar is_asking: whether one has no answer yet.
     """
 
     def __init__(self, crowd: Crowd, name: str, topic: str, user: tuple[str, str], qos: int) -> None:
@@ -45,18 +42,18 @@ class Bystander(Client):
         self._topic = topic
         self._qos = qos
         self._asked = 0.0
-        self.is_asking = False
+        self._is_asking = False
         self.delays: list[float] = []
 
     def message_received(self, publish: Publish) -> None:
         self.delays.append(time.monotonic() - self._asked)
-        self.is_asking = False
+        self._is_asking = False
 
     def ask(self) -> None:
         """Ask, if the last question is answered and was not just now."""
         now = time.monotonic()
-        if not self.is_asking and now - self._asked >= PAUSE:
-            self._asked, self.is_asking = now, True
+        if not self._is_asking and now - self._asked >= PAUSE:
+            self._asked, self._is_asking = now, True
             self.publish(self._topic, b"?", self._qos)
 
 
@@ -65,8 +62,6 @@ class SlowSubscriberTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.count = chosen("MF_MESSAGES", 20_000)
-        self.first = self.count // 8
-        self.total = self.first + self.count
         self.crowd = Crowd()
         self.addCleanup(self.crowd.close)
         self.server = RunningServer()
@@ -111,20 +106,22 @@ class SlowSubscriberTests(SynchronousTestCase):
         for bystander in self.bystanders:
             bystander.ask()
 
-    def publish(self, count: int) -> None:
-        """Publish until there are so many in all, one half at each QoS."""
-        deadline = time.monotonic() + PATIENCE * (1 + count / 1000)
-        while sum(self.speaker.sent.values()) < count or not self.speaker.is_content:
+    def publish(self) -> None:
+        """Publish everything, one half at each QoS."""
+        deadline = time.monotonic() + PATIENCE * (1 + self.count / 1000)
+        while sum(self.speaker.sent.values()) < self.count or not self.speaker.is_content:
             self.assertLess(time.monotonic(), deadline, "everything is acknowledged")
             self.assertTrue(self.speaker.is_open)
-            for _ in range(min(WINDOW - self.speaker.in_flight, count - sum(self.speaker.sent.values()))):
+            for _ in range(
+                min(WINDOW - self.speaker.in_flight, self.count - sum(self.speaker.sent.values()))
+            ):
                 self.speaker.speak(1 + sum(self.speaker.sent.values()) % 2, SIZE)
             self.turn()
 
-    def wait_for(self, count: int, *listeners: Listener) -> None:
-        """Until they have so many in all."""
-        deadline = time.monotonic() + PATIENCE * (1 + count / 1000)
-        while any(sum(x.delivered.values()) < count or x.received for x in listeners):
+    def wait_for(self, *listeners: Listener) -> None:
+        """Until they have everything."""
+        deadline = time.monotonic() + PATIENCE * (1 + self.count / 1000)
+        while any(sum(x.delivered.values()) < self.count or x.received for x in listeners):
             self.assertLess(time.monotonic(), deadline, [dict(x.delivered) for x in listeners])
             self.turn()
 
@@ -135,20 +132,19 @@ class SlowSubscriberTests(SynchronousTestCase):
         for _ in range(20):
             self.turn()
         base = memory(pid)
-        usual = self.ask_while_everybody_reads()
         peak_from_now(pid)
         for listener in self.slow:
             listener.read(False)
         started = time.monotonic()
-        self.publish(self.total)
+        self.publish()
         published = time.monotonic() - started
-        self.wait_for(self.total, self.reader)
-        most, questions = memory(pid, "VmHWM"), self.answered()
+        self.wait_for(self.reader)
+        most, questions = memory(pid, "VmHWM"), [list(b.delays) for b in self.bystanders]
         for listener in self.slow:
-            self.assertLess(sum(listener.delivered.values()), self.total)
+            self.assertLess(sum(listener.delivered.values()), self.count)
             listener.read(True)
         started = time.monotonic()
-        self.wait_for(self.total, *self.slow)
+        self.wait_for(*self.slow)
         took, most_again = time.monotonic() - started, memory(pid, "VmHWM")
         add_figures(
             f"{self.count:,} messages for two subscribers that do not read",
@@ -157,31 +153,16 @@ class SlowSubscriberTests(SynchronousTestCase):
             f"{base:.1f} MiB RSS before, {most:.1f} at most, {most_again:.1f} while they read again",
             *(
                 f"a bystander's {len(delays)} questions at QoS {qos} meanwhile: median "
-                f"{1000 * statistics.median(delays):.1f} ms, slowest {1000 * max(delays):.0f} ms; while all "
-                f"read, {1000 * statistics.median(before):.1f} ms and {1000 * max(before):.0f} ms"
-                for qos, (delays, before) in enumerate(zip(questions, usual, strict=True))
+                f"{1000 * statistics.median(delays):.1f} ms, slowest {1000 * max(delays):.0f} ms"
+                for qos, delays in enumerate(questions)
             ),
         )
         self.assertLess(most - base, MAX_GROWN)
         self.assertLess(most_again - base, MAX_GROWN)
-        for delays, before in zip(questions, usual, strict=True):
-            self.assertLess(statistics.median(delays), max(MEDIAN, TIMES * statistics.median(before)))
-            self.assertLess(max(delays), max(SLOWEST, TIMES * max(before)))
+        for delays in questions:
+            self.assertLess(statistics.median(delays), MEDIAN)
+            self.assertLess(max(delays), SLOWEST)
         self.judge()
-
-    def ask_while_everybody_reads(self) -> list[list[float]]:
-        """Publish the first messages. :return: how long the bystanders' questions took on this machine."""
-        self.publish(self.first)
-        self.wait_for(self.first, self.reader, *self.slow)
-        return self.answered()
-
-    def answered(self) -> list[list[float]]:
-        """How long each bystander's questions took since the last call, when the last one is answered."""
-        self.crowd.until(lambda: not any(b.is_asking for b in self.bystanders), "the last answers")
-        delays = [bystander.delays for bystander in self.bystanders]
-        for bystander in self.bystanders:
-            bystander.delays = []
-        return delays
 
     def judge(self) -> None:
         """Everything came once, in order, to those who stopped as to the one who did not."""

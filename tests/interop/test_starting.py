@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -25,15 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from bench.process import cpu_seconds
 from mfserver import __version__
 from tests.interop.hostile_wire import Wire, connect, request, ws_opening
-from tests.interop.running import (
-    PATIENCE,
-    ROOT,
-    START_SECONDS,
-    Deployment,
-    RunningServer,
-    free_data_dir,
-    wait_until,
-)
+from tests.interop.running import ROOT, Deployment, RunningServer, free_data_dir, wait_until
 
 BIN = Path(sys.executable).parent
 TWISTD = (str(BIN / "twistd"), "--nodaemon", "--pidfile=", "mainflux")
@@ -48,7 +39,7 @@ def run(*command: str, **environment: str) -> tuple[int, str]:
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=5 * PATIENCE,
+        timeout=60,
         text=True,
     )
     return done.returncode, done.stdout
@@ -101,11 +92,7 @@ class FirstStartTests(StartingTestCase):
             took = cpu_seconds(server.process.pid)
             second = modes(server.data_dir)
             server.stop()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        run(*TWISTD, "--version")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        loading = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        self.assertLess(took, 3 * loading, "seconds of CPU: nothing is made again that takes long")
+        self.assertLess(took, 3, "seconds of CPU: nothing is made again that takes long")
         self.assertNotIn("made ", server.log)
         self.assertNotIn("Traceback", server.log)
         expected = {
@@ -281,8 +268,8 @@ class RefusedStartTests(StartingTestCase):
 class EndTests(StartingTestCase):
     """Who is connected is told that the server goes, and the server goes at once."""
 
-    def ends(self, server: RunningServer, *signals: int) -> float:
-        """End a server that serves one client of each kind. :return: when, on the monotonic clock."""
+    def ends(self, server: RunningServer, *signals: int) -> None:
+        """End a server that serves one client of each kind."""
         deployment = Deployment(server)
         thing, key = deployment.thing("listener", "weather")
         with ExitStack() as stack:
@@ -303,7 +290,6 @@ class EndTests(StartingTestCase):
             idle = stack.enter_context(Wire(server, "http"))
             half = stack.enter_context(Wire(server, "https", handshake=False))
             half.send(b"\x16\x03")
-            told = time.monotonic()
             for how in signals:
                 server.process.send_signal(how)
                 time.sleep(0.01)
@@ -315,17 +301,15 @@ class EndTests(StartingTestCase):
                 self.assertEqual((8, 1001), (opcode, int.from_bytes(payload[:2], "big")))
             for wire in (over, idle, half):
                 self.assertTrue(wire.is_closed())
-        return told
 
     def check_end(self, *signals: int, command: Sequence[str] | None = None) -> None:
         server = RunningServer(data_dir=self.data_dir(), command=command)
         self.addCleanup(server.stop)
         server.start()
         started = time.monotonic()
-        told = self.ends(server, *signals)
-        status = server.process.wait(START_SECONDS)
-        # What it took the same clients to come tells how quick the machine is.
-        self.assertLess(time.monotonic() - told, 10 + (told - started))
+        self.ends(server, *signals)
+        status = server.process.wait(15)
+        self.assertLess(time.monotonic() - started, 10)
         self.assertIn(status, (0, -signals[0]))
         self.assertIn("everything is committed; goodbye", server.log)
         for word in ("Traceback", "Unhandled"):
@@ -374,7 +358,7 @@ class DaemonTests(SynchronousTestCase):
             status, printed = self.daemon()
         self.assertEqual(0, status, printed)
         listening = self.place / "data/listening.json"
-        wait_until(listening.exists, "the daemon listens", START_SECONDS)
+        wait_until(listening.exists, "the daemon listens", 20)
         pid = int(self.pidfile.read_text())
         try:
             said = json.loads(listening.read_text())
@@ -406,7 +390,7 @@ class CapTests(SynchronousTestCase):
     def refused_everywhere(self, server: RunningServer, deployment: Deployment, source: str) -> None:
         thing, key = deployment.things["sender"]
         for listener in ("http", "https"):
-            with Wire(server, listener, source=source) as wire:
+            with Wire(server, listener, source=source, timeout=3) as wire:
                 wire.send(request("GET", "/health"))
                 status, headers, body = wire.response()
                 self.assertEqual(503, status)
@@ -414,12 +398,12 @@ class CapTests(SynchronousTestCase):
                 self.assertIn("retry-after", headers)
                 self.assertEqual(b"", wire.rest())
         for listener in ("mqtt", "mqtts"):
-            with Wire(server, listener, source=source) as wire:
+            with Wire(server, listener, source=source, timeout=3) as wire:
                 wire.send(connect(thing, key))
                 first, body = wire.packet()
                 self.assertEqual((0x20, 0x97), (first, body[1]))
                 self.assertEqual(b"", wire.rest())
-            with Wire(server, listener, source=source) as wire:
+            with Wire(server, listener, source=source, timeout=3) as wire:
                 wire.send(connect(thing, key, version=4, client_id=b"old"))
                 self.assertEqual((0x20, b"\0\3"), wire.packet())
 
@@ -468,14 +452,10 @@ class CapTests(SynchronousTestCase):
         with RunningServer("--max-connections-per-address=5") as server, ExitStack() as stack:
             source = "127.0.9.3"
             wires = [stack.enter_context(Wire(server, "mqtt", source=source)) for _ in range(60)]
-
-            def closed() -> int:
-                return len(select.select([wire.socket for wire in wires], [], [], 0)[0])
-
-            wait_until(lambda: closed() >= 60 - 5 - 16, "those past the cap are closed")
-            stack.enter_context(Wire(server, "mqtt", source="127.0.9.4")).send(b"\0")
+            time.sleep(1)
+            closed, _, _ = select.select([wire.socket for wire in wires], [], [], 0)
+            self.assertEqual(60 - 5 - 16, len(closed))
             self.assertEqual(200, server.request("GET", "/health")[0])
-            self.assertEqual(60 - 5 - 16, closed())
 
     def test_per_thing(self) -> None:
         """A thing with too many connections gets 0x97; a second thing of the same address does not."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -105,8 +106,10 @@ class WalkThroughTests(SynchronousTestCase):
     def serve(self, line: str) -> Terminal:
         """Start the server in a terminal of its own."""
         terminal = self.terminal()
+        started = time.monotonic()
         terminal.begin(line)
-        wait_until(lambda: "is ready" in terminal.output, "the server is ready", START_SECONDS)
+        wait_until(lambda: "is ready" in terminal.output, "the server is ready", 60)
+        self.assertLess(time.monotonic() - started, 30)
         return terminal
 
     def talk(self, user: Terminal, lines: list[str], script: str) -> None:
